@@ -1,0 +1,79 @@
+# `make help` lists the targets. Everything lives in .venv and in the user's cache folder.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONPATH := operator:.
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "== installing the development environment into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## install what development needs
+
+.PHONY: demo
+demo: $(STAMP) ## the main job on real input: cluster, Skerry, a model optimized, gated, served and asked
+	$(BIN)/python examples/digits/demo.py
+
+.PHONY: test
+test: lint test-unit test-chart test-registry test-cluster ## everything
+
+.PHONY: lint
+lint: $(STAMP) ## style, types, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy operator/skerry devcluster tests examples benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/python -m skerry.api.generate --check crds charts/skerry/files/crds
+
+.PHONY: format
+format: $(STAMP) ## put the style right where that can be done by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test-unit
+test-unit: $(STAMP) ## fast tests that need no cluster
+	$(BIN)/pytest tests/unit tests/golden
+
+.PHONY: test-chart
+test-chart: $(STAMP) ## the Helm chart, rendered
+	$(BIN)/pytest tests/chart
+
+.PHONY: test-registry
+test-registry: $(STAMP) ## the artifact store against a real registry
+	$(BIN)/pytest tests/registry
+
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## the API server, the cluster and Skerry installed on it
+	$(BIN)/pytest tests/apiserver tests/cluster
+
+.PHONY: cluster
+cluster: $(STAMP) ## make the development cluster, or mend it
+	$(BIN)/python -m devcluster up
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## remove the development cluster
+	$(BIN)/python -m devcluster down
+
+.PHONY: generate
+generate: $(STAMP) ## write crds/ from the API models
+	$(BIN)/python -m skerry.api.generate crds charts/skerry/files/crds
+
+.PHONY: lock
+lock: ## pin all dependencies with hashes
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet uv
+	@for extra in operator server optimizer-openvino dev; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
+	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
+	done

@@ -1,0 +1,36 @@
+"""Labels, annotations and names that Skerry writes."""
+
+from typing import Final
+
+APP_NAME: Final = "app.kubernetes.io/name"
+APP_INSTANCE: Final = "app.kubernetes.io/instance"
+APP_COMPONENT: Final = "app.kubernetes.io/component"
+APP_PART_OF: Final = "app.kubernetes.io/part-of"
+APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+
+MODEL: Final = "skerry.dev/model"
+DEPLOYMENT: Final = "skerry.dev/deployment"
+OPTIMIZATION_JOB: Final = "skerry.dev/optimization-job"
+REVISION: Final = "skerry.dev/revision"
+ACCELERATOR: Final = "skerry.dev/accelerator"
+
+NODE_ACCELERATOR_PREFIX: Final = "skerry.dev/accelerator."
+NODE_CPU_PREFIX: Final = "skerry.dev/cpu."
+
+CPU: Final = "cpu"
+"""Name of the accelerator that every node has."""
+
+
+def node_accelerator(name: str) -> str:
+    """Return the label of nodes that have the accelerator."""
+    return f"{NODE_ACCELERATOR_PREFIX}{name}"
+
+
+def node_accelerator_count(name: str) -> str:
+    """Return the label that counts the accelerator on a node."""
+    return f"{NODE_ACCELERATOR_PREFIX}{name}.count"
+
+
+def node_cpu_feature(feature: str) -> str:
+    """Return the label of nodes whose CPU has the feature."""
+    return f"{NODE_CPU_PREFIX}{feature}"

@@ -1,0 +1,93 @@
+"""Every condition type and reason that Skerry writes.
+
+A reason that says "waiting" names what is waited for in its message and is never final.
+"""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Types of conditions."""
+
+    READY = "Ready"
+    SOURCE_VERIFIED = "SourceVerified"
+    OPTIMIZED = "Optimized"
+    COMPLETE = "Complete"
+    SUSPENDED = "Suspended"
+    PROGRESSING = "Progressing"
+    ACCELERATION_VERIFIED = "AccelerationVerified"
+
+
+class ModelReason(StrEnum):
+    """Reasons of an EdgeModel's conditions."""
+
+    OPTIMIZED = "Optimized"
+    BASELINE_ONLY = "BaselineOnly"
+    OPTIMIZING = "Optimizing"
+    WAITING_FOR_NODES = "WaitingForNodes"
+    WAITING_FOR_ACCELERATOR = "WaitingForAccelerator"
+    GATES_FAILED = "GatesFailed"
+    VERIFIED = "Verified"
+    NOT_FETCHED = "NotFetched"
+
+
+class JobReason(StrEnum):
+    """Reasons of an OptimizationJob's `Complete` condition; an EdgeModel repeats the ones of a failure.
+
+    The final ones come with a completionTime; SourceUnreachable, RegistryUnreachable and the waiting ones are retried.
+    """
+
+    SUCCEEDED = "Succeeded"
+    BASELINE_ONLY = "BaselineOnly"
+    GATES_FAILED = "GatesFailed"
+    BAD_MODEL = "BadModel"
+    BAD_DATA = "BadData"
+    BAD_CONFIGURATION = "BadConfiguration"
+    DIGEST_MISMATCH = "DigestMismatch"
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    OUT_OF_MEMORY = "OutOfMemory"
+    OUT_OF_DISK = "OutOfDisk"
+    INTERNAL_ERROR = "InternalError"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    REGISTRY_UNREACHABLE = "RegistryUnreachable"
+    PENDING = "Pending"
+    RUNNING = "Running"
+    WAITING_FOR_ACCELERATOR = "WaitingForAccelerator"
+    SUSPENDED = "Suspended"
+    NOT_SUSPENDED = "NotSuspended"
+
+
+FINAL_JOB_REASONS = frozenset(
+    {
+        JobReason.SUCCEEDED,
+        JobReason.BASELINE_ONLY,
+        JobReason.GATES_FAILED,
+        JobReason.BAD_MODEL,
+        JobReason.BAD_DATA,
+        JobReason.BAD_CONFIGURATION,
+        JobReason.DIGEST_MISMATCH,
+        JobReason.UNSUPPORTED_FORMAT,
+        JobReason.DEADLINE_EXCEEDED,
+        JobReason.OUT_OF_MEMORY,
+        JobReason.OUT_OF_DISK,
+        JobReason.INTERNAL_ERROR,
+    }
+)
+
+
+class DeploymentReason(StrEnum):
+    """Reasons of an EdgeDeployment's conditions."""
+
+    SERVING = "Serving"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    WAITING_FOR_MODEL = "WaitingForModel"
+    WAITING_FOR_ACCELERATOR = "WaitingForAccelerator"
+    WAITING_FOR_PODS = "WaitingForPods"
+    ROLLING_OUT = "RollingOut"
+    ROLLED_OUT = "RolledOut"
+    NAME_TAKEN = "NameTaken"
+    BAD_ARTIFACT = "BadArtifact"
+    ACCELERATION_VERIFIED = "AccelerationVerified"
+    ACCELERATION_NOT_VERIFIED = "AccelerationNotVerified"
+    NO_PODS = "NoPods"

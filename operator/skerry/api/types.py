@@ -1,0 +1,400 @@
+"""Words of the API that several kinds use: metrics, gates, candidates, sources, measured figures."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from skerry.api.meta import (
+    ApiModel,
+    Decimal,
+    Name,
+    ObjectName,
+    Quantity,
+    Sha256,
+    ShortText,
+    StatusModel,
+    Text,
+    Uri,
+    cel,
+    list_atomic,
+    list_map,
+)
+
+
+class ModelFormat(StrEnum):
+    """Formats in which a source model may come."""
+
+    AUTO = "Auto"
+    ONNX = "ONNX"
+    OPENVINO = "OpenVINO"
+
+
+class DataFormat(StrEnum):
+    """Formats in which calibration and evaluation data may come."""
+
+    NPZ = "Npz"
+
+
+class EvaluationMetric(StrEnum):
+    """What `Accuracy` means for a model."""
+
+    ACCURACY = "Accuracy"
+    F1 = "F1"
+    MEAN_ABSOLUTE_ERROR = "MeanAbsoluteError"
+    COSINE_SIMILARITY = "CosineSimilarity"
+    AGREEMENT = "Agreement"
+
+
+class Metric(StrEnum):
+    """A measured property of a candidate, in the units of `skerry.api.metrics`."""
+
+    ACCURACY = "Accuracy"
+    LATENCY_P50 = "LatencyP50"
+    LATENCY_P95 = "LatencyP95"
+    LATENCY_P99 = "LatencyP99"
+    THROUGHPUT = "Throughput"
+    MODEL_MEMORY = "ModelMemory"
+    ARTIFACT_SIZE = "ArtifactSize"
+    STARTUP_TIME = "StartupTime"
+
+
+class Objective(StrEnum):
+    """What decides among the candidates that pass: one metric, or the balance of all."""
+
+    ACCURACY = "Accuracy"
+    LATENCY_P50 = "LatencyP50"
+    LATENCY_P95 = "LatencyP95"
+    LATENCY_P99 = "LatencyP99"
+    THROUGHPUT = "Throughput"
+    MODEL_MEMORY = "ModelMemory"
+    ARTIFACT_SIZE = "ArtifactSize"
+    STARTUP_TIME = "StartupTime"
+    BALANCED = "Balanced"
+
+
+class Goal(StrEnum):
+    """How a gate compares a candidate with its value or with the baseline (Microsoft Olive's vocabulary)."""
+
+    THRESHOLD = "Threshold"
+    MIN_IMPROVEMENT = "MinImprovement"
+    MAX_DEGRADATION = "MaxDegradation"
+    PERCENT_MIN_IMPROVEMENT = "PercentMinImprovement"
+    PERCENT_MAX_DEGRADATION = "PercentMaxDegradation"
+
+
+class Verdict(StrEnum):
+    """The answer of a gate, or of all gates of a candidate."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class Framework(StrEnum):
+    """Runtimes that can execute a variant."""
+
+    OPENVINO = "OpenVINO"
+    ONNX_RUNTIME = "ONNXRuntime"
+
+
+class Precision(StrEnum):
+    """Precision in which a variant's weights are stored."""
+
+    FP32 = "FP32"
+    FP16 = "FP16"
+    INT8 = "INT8"
+
+
+class Technique(StrEnum):
+    """How a candidate is made from the source model."""
+
+    CONVERSION = "Conversion"
+    GRAPH_OPTIMIZATION = "GraphOptimization"
+    POST_TRAINING = "PostTraining"
+    ACCURACY_AWARE = "AccuracyAware"
+    WEIGHTS_ONLY = "WeightsOnly"
+    DYNAMIC = "Dynamic"
+
+
+class WhenNoneQualifies(StrEnum):
+    """What to do when no candidate passes the gates."""
+
+    FAIL = "Fail"
+    SERVE_BASELINE = "ServeBaseline"
+
+
+class TensorType(StrEnum):
+    """Element types of tensors, in the words of the Open Inference Protocol v2."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+
+_SCHEME_RULE = (
+    "self.startsWith('oci://') || self.startsWith('https://') || self.startsWith('http://') || "
+    "self.startsWith('pvc://')"
+)
+_OCI_RULE = (
+    "!self.startsWith('oci://') || self.matches('^oci://[^/@?#]+(/[a-z0-9._-]+)+(:[A-Za-z0-9_][A-Za-z0-9._-]*)?"
+    "(@sha256:[0-9a-f]{64})?$') && self.matches('/[^/]*[:@][^/]*$')"
+)
+_PVC_RULE = (
+    "!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+$') && "
+    "!self.matches('(^|/)[.][.](/|$)')"
+)
+_HTTP_RULE = "!self.matches('^https?://') || self.matches('^https?://[^/@]+/.+$')"
+_URI_RULES = cel(
+    (
+        _SCHEME_RULE,
+        "the URI scheme must be oci://, https://, http:// or pvc:// (s3:// and hf:// are not supported yet)",
+    ),
+    (_OCI_RULE, "an oci:// URI must look like oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST"),
+    (_PVC_RULE, "a pvc:// URI must look like pvc://CLAIM/PATH, with no .. in the path"),
+    (_HTTP_RULE, "an https:// URI must look like https://HOST/PATH, without credentials (use credentialsSecretName)"),
+)
+_SHA256_RULE = (
+    "self.uri.startsWith('oci://') || has(self.sha256)",
+    "sha256 is required for https://, http:// and pvc:// URIs: only it tells whether the right bytes arrived",
+)
+
+_SourceUri = Annotated[Uri, Field(json_schema_extra=_URI_RULES)]
+
+
+class ModelSource(ApiModel):
+    """Where the model is and how to be sure that it is the right one."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+
+    uri: _SourceUri = Field(
+        description="Where the model is: oci://registry/repository:tag, https://host/path, or pvc://claim/path."
+    )
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the model file, or of a folder's sorted listing; required for https, http and pvc.",
+    )
+    format: ModelFormat = Field(default=ModelFormat.AUTO, description="Format of the model; Auto looks into the file.")
+    credentials_secret_name: ObjectName | None = Field(
+        default=None,
+        description=(
+            "Secret in the same namespace with the credentials to read the source: type "
+            "kubernetes.io/dockerconfigjson for oci://, kubernetes.io/basic-auth for https://."
+        ),
+    )
+
+
+class CalibrationData(ApiModel):
+    """Samples that quantization looks at; never used to measure."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+
+    uri: _SourceUri = Field(description="Where the data is; the same schemes as for the model.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
+    format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
+    max_samples: int = Field(default=300, ge=1, le=100_000, description="How many samples are used at the most.")
+
+
+class EvaluationData(ApiModel):
+    """Samples on which accuracy is measured."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+
+    uri: _SourceUri = Field(description="Where the data is; the same schemes as for the model.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
+    format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
+    metric: EvaluationMetric | None = Field(
+        default=None,
+        description=(
+            "What accuracy means here. Default: Accuracy when the labels are class ids, MeanAbsoluteError when they "
+            "are shaped like the output, Agreement with the unoptimized model when there are no labels."
+        ),
+    )
+
+
+class InputShape(ApiModel):
+    """Pins the shape of one model input."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="Name of the model input.")
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1, le=1_000_000)]],
+        Field(min_length=1, max_length=16, json_schema_extra=list_atomic()),
+    ] = Field(description="The full shape, batch included, for example [1, 3, 224, 224].")
+
+
+_SIGN_RULE = (
+    "self.goal == 'Threshold' || !self.value.startsWith('-')",
+    "value must not be negative for this goal: it is the size of the improvement or degradation",
+)
+_LESS_IS_BETTER = ["LatencyP50", "LatencyP95", "LatencyP99", "ModelMemory", "ArtifactSize", "StartupTime"]
+_PERCENT_RULE = (
+    f"!(self.goal == 'PercentMinImprovement' && self.metric in {_LESS_IS_BETTER}) || double(self.value) < 100.0",
+    "PercentMinImprovement of a metric where less is better must be below 100: 50 means half, that is 2x as good",
+)
+
+
+class Gate(ApiModel):
+    """One condition that a candidate must meet."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_SIGN_RULE, _PERCENT_RULE))
+
+    metric: Metric = Field(description="What is compared.")
+    goal: Goal = Field(description="How it is compared.")
+    value: Decimal = Field(
+        description=(
+            "The number that the goal speaks of: percent for the Percent goals, else the unit of the metric "
+            "(ms, inferences per second, MiB, s; percent for Accuracy)."
+        )
+    )
+
+
+class CandidateRequest(ApiModel):
+    """One way to make a variant."""
+
+    framework: Framework = Field(description="The runtime that will execute it.")
+    precision: Precision = Field(description="The precision of its weights.")
+    technique: Technique = Field(description="How it is made.")
+    options: Annotated[
+        dict[str, Annotated[str, Field(max_length=256)]],
+        Field(max_length=16, json_schema_extra={"maxProperties": 16}),
+    ] = Field(default_factory=dict, description="Settings of the technique, by name; an unknown one is an error.")
+
+
+class Toleration(ApiModel):
+    """A taint that the pods tolerate, as in a pod's spec."""
+
+    key: Annotated[str, Field(max_length=316)] | None = Field(default=None, description="Key of the taint.")
+    operator: Annotated[str, Field(json_schema_extra={"enum": ["Exists", "Equal"]})] | None = Field(
+        default=None, description="How key and value are compared."
+    )
+    value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Value of the taint.")
+    effect: (
+        Annotated[str, Field(json_schema_extra={"enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"]})] | None
+    ) = Field(default=None, description="Effect of the taint.")
+    toleration_seconds: int | None = Field(default=None, description="For how long a NoExecute taint is tolerated.")
+
+
+ResourceMap = Annotated[dict[str, Quantity], Field(max_length=16, json_schema_extra={"maxProperties": 16})]
+LabelMap = Annotated[
+    dict[str, Annotated[str, Field(max_length=63)]],
+    Field(max_length=32, json_schema_extra={"maxProperties": 32}),
+]
+Tolerations = Annotated[list[Toleration], Field(max_length=16, json_schema_extra=list_atomic())]
+
+
+class Resources(ApiModel):
+    """What a container asks for and may use, as in a pod's spec."""
+
+    requests: ResourceMap | None = Field(default=None, description="What is set aside for the container.")
+    limits: ResourceMap | None = Field(default=None, description="What the container may use at the most.")
+
+
+class OptimizationSettings(ApiModel):
+    """Where and within which limits optimization Jobs run."""
+
+    node_selector: LabelMap | None = Field(default=None, description="Labels that the node must have.")
+    tolerations: Tolerations | None = Field(default=None, description="Taints that the Job's pod tolerates.")
+    resources: Resources | None = Field(
+        default=None,
+        description="Resources of the optimizer container; what is left out keeps the operator's default.",
+    )
+    active_deadline_seconds: int = Field(
+        default=3600, ge=60, le=604_800, description="How long one optimization may take, retries included."
+    )
+    labels: LabelMap | None = Field(
+        default=None, description="Extra labels of the Job and its pod, for queueing systems such as Kueue."
+    )
+
+
+Gates = Annotated[list[Gate], Field(max_length=16, json_schema_extra=list_map("metric", "goal"))]
+CandidateRequests = Annotated[list[CandidateRequest], Field(max_length=32, json_schema_extra=list_atomic())]
+InputShapes = Annotated[list[InputShape], Field(max_length=32, json_schema_extra=list_map("name"))]
+
+
+def default_gates() -> list[Gate]:
+    """Return the gates of a model that names none: 95 % of the accuracy, twice the speed, half the memory."""
+    return [
+        Gate(metric=Metric.ACCURACY, goal=Goal.PERCENT_MAX_DEGRADATION, value="5"),
+        Gate(metric=Metric.LATENCY_P95, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50"),
+        Gate(metric=Metric.MODEL_MEMORY, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50"),
+    ]
+
+
+class TensorFacts(StatusModel):
+    """One input or output of a model."""
+
+    name: Annotated[str, Field(max_length=256)] = Field(description="Name of the tensor.")
+    dtype: TensorType = Field(description="Element type, in the words of the Open Inference Protocol.")
+    shape: Annotated[list[int], Field(max_length=16, json_schema_extra=list_atomic())] = Field(
+        description="Shape; -1 stands for a dimension that is free."
+    )
+
+
+Tensors = Annotated[list[TensorFacts], Field(max_length=32, json_schema_extra=list_map("name"))]
+
+
+class ModelFacts(StatusModel):
+    """What inspection found in the source model."""
+
+    format: ModelFormat = Field(description="Format that was found.")
+    size_bytes: int = Field(ge=0, description="Size of the model's files.")
+    parameters: int = Field(ge=0, description="Number of parameters.")
+    inputs: Tensors = Field(description="The model's inputs.")
+    outputs: Tensors = Field(description="The model's outputs.")
+
+
+class MetricFigure(StatusModel):
+    """One measured figure beside the baseline's."""
+
+    name: Metric = Field(description="The metric.")
+    baseline: Decimal | None = Field(default=None, description="The unoptimized model's figure.")
+    value: Decimal = Field(description="This candidate's figure.")
+    unit: Annotated[str, Field(max_length=16)] = Field(description="Unit of both figures.")
+    verdict: Verdict | None = Field(default=None, description="What the gates on this metric say, where there are any.")
+    message: ShortText = Field(default="", description="The gate and the interval that led to the verdict.")
+
+
+Figures = Annotated[list[MetricFigure], Field(max_length=16, json_schema_extra=list_map("name"))]
+
+
+class Requirements(StatusModel):
+    """What a node must have so that a variant runs as it was measured."""
+
+    architecture: Annotated[str, Field(max_length=32)] = Field(description="Node architecture, as Kubernetes names it.")
+    cpu_features: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(max_length=64, json_schema_extra=list_atomic())
+    ] = Field(default_factory=list, description="CPU features that the variant needs, for example avx512_vnni.")
+
+
+class CandidateResult(StatusModel):
+    """One candidate with its figures and verdict."""
+
+    name: Name = Field(description="Name of the candidate, for example openvino-int8-ptq.")
+    framework: Framework = Field(description="The runtime that executes it.")
+    precision: Precision = Field(description="The precision of its weights.")
+    technique: Technique = Field(description="How it was made.")
+    execution_precision: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None, description="The precision in which the device really computes, for example BF16."
+    )
+    verdict: Verdict | None = Field(default=None, description="What the gates say; absent while it is being measured.")
+    pareto: bool = Field(default=False, description="Whether no other candidate is better in everything.")
+    metrics: Figures = Field(default_factory=list, description="Measured figures.")
+    message: Text = Field(default="", description="Why it was refused or could not be made.")
+
+
+class Host(StatusModel):
+    """Where figures were measured."""
+
+    node: Annotated[str, Field(max_length=253)] = Field(default="", description="Name of the node.")
+    cpu_model: ShortText = Field(default="", description="Model name of the CPU.")
+    accelerator: Annotated[str, Field(max_length=63)] = Field(description="Accelerator of the catalogue.")
