@@ -1,0 +1,78 @@
+"""References of OCI artifacts, and the two names of one repository.
+
+Optimizer Jobs push to a Service of the cluster, nodes pull from `localhost:PORT`: the same registry under two names, so
+that no node needs any configuration. This module imports nothing heavy: the operator uses it as well.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from skerry.store.errors import BadInputError
+
+SCHEME: Final = "oci://"
+_HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_PATH: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+_REFERENCE: Final = re.compile(
+    rf"(?P<host>{_HOST})/(?P<path>{_PATH})(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name of an artifact: `host/path[:tag][@digest]`, with at least one of tag and digest."""
+
+    host: str
+    path: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @staticmethod
+    def parse(text: str) -> "Reference":
+        """Read a reference, with or without `oci://` before it.
+
+        Raises:
+            BadInputError: It is not of the form, or names neither tag nor digest.
+        """
+        found = _REFERENCE.fullmatch(text.removeprefix(SCHEME))
+        if found is None:
+            message = f"{text!r} is not a reference of the form oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST"
+            raise BadInputError(message)
+        if found["tag"] is None and found["digest"] is None:
+            message = f"{text!r} names neither a tag nor a digest: add :TAG or @sha256:DIGEST"
+            raise BadInputError(message)
+        return Reference(found["host"], found["path"], found["tag"], found["digest"])
+
+    @property
+    def repository(self) -> str:
+        """Host and path."""
+        return f"{self.host}/{self.path}"
+
+    @property
+    def selector(self) -> str:
+        """What a registry's API calls the reference: the digest, else the tag."""
+        return self.digest or self.tag or ""
+
+    def pinned(self, digest: str) -> "Reference":
+        """Return the same repository, by digest only."""
+        return replace(self, tag=None, digest=digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.repository}{tag}{digest}"
+
+    @property
+    def uri(self) -> str:
+        """The reference with its scheme."""
+        return f"{SCHEME}{self}"
+
+
+def pull_uri(push: Reference, pull_repository: str, digest: str) -> str:
+    """Return the URI by which nodes pull what was pushed as `push`."""
+    target = Reference.parse(f"{pull_repository}@{digest}")
+    if not push.path.endswith(target.path) and not target.path.endswith(push.path):
+        message = f"{pull_repository} and {push.repository} are not two names of one repository"
+        raise BadInputError(message)
+    return target.uri

@@ -1,0 +1,121 @@
+"""How to reach things: which registries speak plain HTTP, what is trusted, who we are."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from skerry.api import jobcontract
+from skerry.store.errors import AccessError
+
+DOCKER_CONFIG: Final = ".dockerconfigjson"
+_GIB: Final = 1024**3
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user and a password."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Logins by `host[:port]`, and one for everything else."""
+
+    by_host: Mapping[str, Login] = field(default_factory=dict)
+    otherwise: Login | None = None
+
+    def login(self, host: str) -> Login | None:
+        """Return the login for a host."""
+        return self.by_host.get(host, self.otherwise)
+
+    def merged(self, other: "Credentials") -> "Credentials":
+        """Return both; this one's count first."""
+        return Credentials({**other.by_host, **self.by_host}, self.otherwise or other.otherwise)
+
+    @staticmethod
+    def from_docker_config(text: str) -> "Credentials":
+        """Read the `auths` of a Docker configuration.
+
+        Raises:
+            AccessError: It is not JSON of that form.
+        """
+        try:
+            auths = json.loads(text)["auths"]
+            return Credentials({_host(key): _login(value) for key, value in auths.items()})
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+            message = f"the credentials are not a Docker configuration with auths: {error!r}"
+            raise AccessError(message) from error
+
+    @staticmethod
+    def from_folder(folder: Path | None) -> "Credentials":
+        """Read a mounted Secret: `.dockerconfigjson`, or `username` and `password`; nothing when there is no folder.
+
+        Raises:
+            AccessError: The folder holds neither.
+        """
+        if folder is None:
+            return Credentials()
+        if (config := folder / DOCKER_CONFIG).is_file():
+            return Credentials.from_docker_config(config.read_text(encoding="utf-8"))
+        user, password = folder / "username", folder / "password"
+        if user.is_file() and password.is_file():
+            login = Login(user.read_text(encoding="utf-8"), password.read_text(encoding="utf-8"))
+            return Credentials(otherwise=login)
+        message = (
+            "the credentials Secret must be of type kubernetes.io/dockerconfigjson, or kubernetes.io/basic-auth with "
+            "username and password"
+        )
+        raise AccessError(message)
+
+
+def _host(key: str) -> str:
+    return key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+
+
+def _login(entry: Mapping[str, str]) -> Login:
+    if "auth" in entry:
+        user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+        return Login(user, password)
+    return Login(entry["username"], entry["password"])
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """How to reach things.
+
+    Attributes:
+        insecure: `host[:port]` of registries that speak plain HTTP.
+        allow_http: Whether http:// sources are allowed.
+        ca_file: Certificate authorities trusted beside the system's.
+        pvc_root: Folder below which claim NAME is mounted as NAME.
+        max_bytes: Most bytes of one source, packed or unpacked.
+        patience_seconds: For how long an unreachable server is tried again.
+    """
+
+    insecure: frozenset[str] = frozenset()
+    allow_http: bool = False
+    ca_file: Path | None = None
+    pvc_root: Path | None = None
+    max_bytes: int = 16 * _GIB
+    patience_seconds: float = 300.0
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str]) -> "StoreSettings":
+        """Read the variables of `skerry.api.jobcontract`."""
+        hosts = environ.get(jobcontract.ENV_INSECURE_REGISTRIES, "").split(",")
+        return StoreSettings(
+            insecure=frozenset(host.strip() for host in hosts if host.strip()),
+            allow_http=environ.get(jobcontract.ENV_ALLOW_HTTP, "").lower() == "true",
+            ca_file=_path(environ, jobcontract.ENV_CA_FILE),
+            pvc_root=_path(environ, jobcontract.ENV_PVC_ROOT),
+        )
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    return Path(value) if (value := environ.get(name)) else None

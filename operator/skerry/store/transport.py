@@ -1,0 +1,114 @@
+"""HTTP with typed errors, patience and bounds.
+
+httpx, and not an OCI library: oras-py 0.2 knows one transport for all hosts, reads manifests and errors loosely, and
+cannot make images with `diff_ids`, which is what containerd mounts. What remains of the distribution protocol is small.
+"""
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import httpx
+
+from skerry.store.errors import AccessError, NotFoundError, UnreachableError
+from skerry.store.settings import StoreSettings
+
+CONNECT_SECONDS: Final = 15.0
+READ_SECONDS: Final = 60.0
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 20.0
+T = TypeVar("T")
+
+
+def client(settings: StoreSettings) -> httpx.Client:
+    """Return an HTTP client that trusts the system's authorities and those of the settings.
+
+    Raises:
+        AccessError: The file of extra authorities cannot be read.
+    """
+    context = ssl.create_default_context()
+    if settings.ca_file is not None:
+        try:
+            context.load_verify_locations(settings.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            message = f"the file of certificate authorities {settings.ca_file} cannot be used: {error}"
+            raise AccessError(message) from error
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    return httpx.Client(verify=context, timeout=timeout, follow_redirects=True)
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn httpx's errors into ours; `what` begins the message."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            message = f"{what}: the server's certificate is not trusted ({error}); give its authority in the CA bundle"
+            raise AccessError(message) from error
+        if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+            message = f"{what}: the server speaks plain HTTP; list its host as insecure if you trust the network"
+            raise AccessError(message) from error
+        message = f"{what}: cannot connect: {error}"
+        raise UnreachableError(message) from error
+    except httpx.TransportError as error:
+        message = f"{what}: {error!r}"
+        raise UnreachableError(message) from error
+
+
+def check(response: httpx.Response, what: str) -> None:
+    """Raise what a status code means; `what` begins the message.
+
+    Raises:
+        NotFoundError: 404.
+        AccessError: 401 or 403, or any other error of the request.
+        UnreachableError: 408, 429 or a server's error.
+    """
+    code = response.status_code
+    if code < httpx.codes.BAD_REQUEST:
+        return
+    if code == httpx.codes.NOT_FOUND:
+        message = f"{what}: not found (404)"
+        raise NotFoundError(message)
+    if (
+        code in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+        or code >= httpx.codes.INTERNAL_SERVER_ERROR
+    ):
+        message = f"{what}: the server answered {code}"
+        raise UnreachableError(message)
+    if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        message = f"{what}: the server denied access ({code}); check the credentials Secret"
+        raise AccessError(message)
+    message = f"{what}: the server answered {code}: {response.text[:200] if response.is_closed else ''}"
+    raise AccessError(message)
+
+
+def patiently(
+    action: Callable[[], T],
+    *,
+    seconds: float,
+    notify: Callable[[str], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+) -> T:
+    """Do something again while servers are unreachable, with growing jittered pauses, for so many seconds.
+
+    Raises:
+        UnreachableError: It still failed after that time.
+    """
+    deadline = clock() + seconds
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except UnreachableError as error:
+            wait = pause * (0.5 + jitter())
+            if clock() + wait > deadline:
+                raise
+            notify(f"{error}; trying again")
+            sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
