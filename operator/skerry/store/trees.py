@@ -27,7 +27,7 @@ def tree_sha256(root: Path) -> str:
     """Return the SHA-256 of a folder's sorted listing.
 
     The listing has one line `<sha256>  <path>` for each regular file, with the path relative to the folder and `/`
-    between its parts, in the order of the paths' bytes: what `find -type f | LC_ALL=C sort | xargs sha256sum` would print
+    between its parts, in the order of the paths' bytes: what `find -type f | LC_ALL=C sort | xargs sha256sum` prints
     inside it, without the `./`.
     """
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}

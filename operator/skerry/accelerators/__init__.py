@@ -1,0 +1,1 @@
+"""The catalogue of accelerators: hardware as data."""

@@ -1,0 +1,1 @@
+"""What runs in the optimization Job, and behind `skerry optimize`: from a source model to a measured, gated variant."""

@@ -1,0 +1,109 @@
+"""Accuracy: what a candidate's outputs are worth, and how sure that is."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from skerry.api.types import EvaluationMetric
+from skerry.planning.gates import Comparison
+
+PERCENT: Final = 100.0
+Z95: Final = 1.96
+RESAMPLES: Final = 400
+SEED: Final = 7
+
+Outputs = npt.NDArray[Any]
+"""First output of every sample, `[N, …]`."""
+Scores = npt.NDArray[np.float64]
+"""What each sample is worth, `[N]`; the metric is their mean (but for F1)."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The worth of each sample, and the metric of all of them."""
+
+    scores: Scores
+    value: float
+
+
+def score(metric: EvaluationMetric, outputs: Outputs, labels: Outputs | None, baseline: Outputs) -> Scored:
+    """Return the metric of a candidate's outputs.
+
+    Args:
+        metric: What accuracy means.
+        outputs: The candidate's first output for each sample.
+        labels: Class ids `[N]`, or targets shaped like the output.
+        baseline: The unoptimized model's outputs, for Agreement.
+    """
+    if metric is EvaluationMetric.AGREEMENT:
+        scores = (
+            (_classes(outputs) == _classes(baseline)).astype(np.float64)
+            if _classifies(outputs)
+            else _cosine(outputs, baseline)
+        )
+        return Scored(scores, PERCENT * float(scores.mean()))
+    if labels is None:
+        message = f"{metric} needs labels"
+        raise ValueError(message)
+    if metric is EvaluationMetric.MEAN_ABSOLUTE_ERROR:
+        scores = np.abs(_rows(outputs) - _rows(labels)).mean(axis=1)
+        return Scored(scores, float(scores.mean()))
+    if metric is EvaluationMetric.COSINE_SIMILARITY:
+        scores = _cosine(outputs, labels)
+        return Scored(scores, float(scores.mean()))
+    found = _classes(outputs)
+    scores = (found == labels).astype(np.float64)
+    if metric is EvaluationMetric.F1:
+        return Scored(scores, PERCENT * macro_f1(found, labels))
+    return Scored(scores, PERCENT * float(scores.mean()))
+
+
+def macro_f1(found: Outputs, labels: Outputs) -> float:
+    """Return the mean over the classes in the labels of each class's F1 score, 0..1."""
+    total = 0.0
+    classes = np.unique(labels)
+    for label in classes:
+        right = float(np.sum((found == label) & (labels == label)))
+        total += 2 * right / max(float(np.sum(found == label) + np.sum(labels == label)), 1.0)
+    return total / len(classes)
+
+
+def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored) -> Comparison:
+    """Return a candidate's accuracy with its interval, given the baseline on the same samples.
+
+    For right-or-wrong scores the interval comes from the samples on which the two differ (as in McNemar's test, with one
+    sample added so that no difference is not taken for certainty); for others from resampling the paired differences.
+    """
+    count = len(candidate.scores)
+    differences = candidate.scores - baseline.scores
+    scale = PERCENT if metric in {EvaluationMetric.ACCURACY, EvaluationMetric.F1, EvaluationMetric.AGREEMENT} else 1.0
+    if set(np.unique(candidate.scores)) | set(np.unique(baseline.scores)) <= {0.0, 1.0}:
+        half = scale * Z95 * float(np.sqrt(np.sum(differences != 0) + 1)) / count
+        low, high = candidate.value - half, candidate.value + half
+    else:
+        random = np.random.default_rng(SEED)
+        means = [float(differences[random.integers(0, count, count)].mean()) for _ in range(RESAMPLES)]
+        low, high = (baseline.value + scale * float(np.quantile(means, q)) for q in (0.025, 0.975))
+    if scale == PERCENT:
+        low, high = max(low, 0.0), min(high, PERCENT)
+    return Comparison(baseline.value, candidate.value, min(low, candidate.value), max(high, candidate.value))
+
+
+def _classifies(outputs: Outputs) -> bool:
+    return outputs.ndim == 2 and outputs.shape[1] > 1  # noqa: PLR2004 - [N, classes]
+
+
+def _classes(outputs: Outputs) -> Outputs:
+    return np.asarray(_rows(outputs).argmax(axis=1)) if outputs.ndim > 1 else outputs
+
+
+def _rows(array: Outputs) -> npt.NDArray[np.float64]:
+    return np.asarray(array, dtype=np.float64).reshape(len(array), -1)
+
+
+def _cosine(one: Outputs, other: Outputs) -> Scores:
+    a, b = _rows(one), _rows(other)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny))

@@ -1,0 +1,239 @@
+"""Calibration and evaluation data: one array for each model input, the first axis counts the samples."""
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from skerry.api.types import EvaluationMetric, TensorFacts, TensorType
+from skerry.optimizer.errors import BadDataError
+
+LABELS: Final = "labels"
+CONSTANT_PREFIX: Final = "const/"
+MAX_BYTES: Final = 8 << 30
+MIN_SAMPLES: Final = 10
+DEFAULT_CALIBRATION: Final = 300
+SEED: Final = 20261121
+
+Array = npt.NDArray[Any]
+Sample = dict[str, Array]
+
+DTYPES: Final = {
+    TensorType.BOOL: np.bool_,
+    TensorType.UINT8: np.uint8,
+    TensorType.UINT16: np.uint16,
+    TensorType.UINT32: np.uint32,
+    TensorType.UINT64: np.uint64,
+    TensorType.INT8: np.int8,
+    TensorType.INT16: np.int16,
+    TensorType.INT32: np.int32,
+    TensorType.INT64: np.int64,
+    TensorType.FP16: np.float16,
+    TensorType.FP32: np.float32,
+    TensorType.FP64: np.float64,
+}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples for a model.
+
+    Attributes:
+        arrays: For each input, `[N, …]`; one sample is row i with a batch axis of 1 kept.
+        constants: Inputs that are the same for all samples, in their full shape.
+        labels: Class ids `[N]`, or targets `[N, …]` shaped like the output; None when there are none.
+    """
+
+    arrays: dict[str, Array]
+    constants: dict[str, Array] = field(default_factory=dict)
+    labels: Array | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def sample(self, index: int) -> Sample:
+        """Return the inputs of one sample, batch 1."""
+        return {**{name: array[index : index + 1] for name, array in self.arrays.items()}, **self.constants}
+
+    def part(self, indices: npt.NDArray[np.intp]) -> "Samples":
+        """Return some of the samples."""
+        labels = None if self.labels is None else self.labels[indices]
+        return Samples({name: array[indices] for name, array in self.arrays.items()}, self.constants, labels)
+
+    @property
+    def class_ids(self) -> bool:
+        """Whether the labels are class ids."""
+        return self.labels is not None and self.labels.ndim == 1 and np.issubdtype(self.labels.dtype, np.integer)
+
+
+def read(path: Path) -> dict[str, Array]:
+    """Return the arrays of an Npz file, without ever unpickling.
+
+    Raises:
+        BadDataError: It is not such a file, is too large, or has objects in it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+        if total > MAX_BYTES:
+            message = f"{path.name}: unpacked, the data has {total} bytes; the limit is {MAX_BYTES}"
+            raise BadDataError(message)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        message = f"{path.name}: not an Npz file (a zip archive of NumPy arrays): {error}"
+        raise BadDataError(message) from error
+    except ValueError as error:
+        message = f"{path.name}: an array cannot be read (Python objects are never loaded): {error}"
+        raise BadDataError(message) from error
+
+
+def samples(
+    path: Path, inputs: list[TensorFacts], outputs: list[TensorFacts], *, minimum: int = MIN_SAMPLES
+) -> Samples:
+    """Return the samples of an Npz file, checked against the model.
+
+    Raises:
+        BadDataError: A name, shape, dtype or label does not fit; the message names the array and what was expected.
+    """
+    arrays = read(path)
+    labels = arrays.pop(LABELS, None)
+    constants = {
+        name.removeprefix(CONSTANT_PREFIX): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(CONSTANT_PREFIX)
+    }
+    wanted = {tensor.name: tensor for tensor in inputs}
+    _check_names(path.name, set(arrays), set(constants), set(wanted))
+    for name, array in arrays.items():
+        _check_array(path.name, name, array, wanted[name], rows=True)
+    for name, array in constants.items():
+        _check_array(path.name, name, array, wanted[name], rows=False)
+    counts = {name: len(array) for name, array in arrays.items()}
+    if labels is not None:
+        counts[LABELS] = len(labels) if labels.ndim else 0
+    if not arrays or len(set(counts.values())) != 1:
+        message = f"{path.name}: the arrays must have the same number of samples, but have {counts}"
+        raise BadDataError(message)
+    found = Samples(arrays, constants, labels)
+    if len(found) < minimum:
+        message = f"{path.name}: {len(found)} samples; at least {minimum} are needed to say anything"
+        raise BadDataError(message)
+    if labels is not None:
+        _check_labels(path.name, found, outputs)
+    return found
+
+
+def _check_names(file: str, arrays: set[str], constants: set[str], wanted: set[str]) -> None:
+    missing = sorted(wanted - arrays - constants)
+    if missing:
+        message = (
+            f"{file}: no array for the model's input {', '.join(missing)}; the file has {sorted(arrays | constants)}"
+        )
+        raise BadDataError(message)
+    extra = sorted((arrays | constants) - wanted)
+    if extra:
+        message = f"{file}: the array {', '.join(extra)} is no input of the model; its inputs are {sorted(wanted)}"
+        raise BadDataError(message)
+
+
+def _check_array(file: str, name: str, array: Array, tensor: TensorFacts, *, rows: bool) -> None:
+    wanted = np.dtype(DTYPES[tensor.dtype]) if tensor.dtype in DTYPES else None
+    if wanted is None or array.dtype != wanted:
+        message = f"{file}: the array {name!r} has dtype {array.dtype}, but the model wants {wanted}"
+        raise BadDataError(message)
+    shape = list(tensor.shape)
+    expected = [-1, *shape[1:]] if rows else shape
+    if array.ndim != len(expected) or any(
+        want not in {-1, have} for want, have in zip(expected, array.shape, strict=True)
+    ):
+        words = ["N", *map(str, expected[1:])] if rows else [str(size) for size in expected]
+        message = f"{file}: the array {name!r} has shape {list(array.shape)}, but [{', '.join(words)}] is expected"
+        raise BadDataError(message)
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        message = f"{file}: the array {name!r} has values that are not finite (NaN or infinity)"
+        raise BadDataError(message)
+
+
+def _check_labels(file: str, found: Samples, outputs: list[TensorFacts]) -> None:
+    labels = found.labels
+    output = outputs[0]
+    if labels is None:
+        return
+    if found.class_ids:
+        classes = output.shape[-1]
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or (classes > 0 and high >= classes):
+            message = (
+                f"{file}: the labels go from {low} to {high}, but the model's output {output.name!r} has {classes} classes, "
+                f"0 to {classes - 1}"
+            )
+            raise BadDataError(message)
+        return
+    if not np.issubdtype(labels.dtype, np.floating):
+        message = (
+            f"{file}: the labels have dtype {labels.dtype} and shape {list(labels.shape)}; they must be class ids (integers [N]) "
+            "or targets shaped like the output"
+        )
+        raise BadDataError(message)
+    expected = output.shape[1:]
+    if labels.ndim != len(output.shape) or any(
+        want not in {-1, have} for want, have in zip(expected, labels.shape[1:], strict=True)
+    ):
+        message = (
+            f"{file}: the labels have shape {list(labels.shape)}, but the model's output {output.name!r} has "
+            f"[N, {', '.join(map(str, expected))}]"
+        )
+        raise BadDataError(message)
+
+
+def default_metric(evaluation: Samples) -> EvaluationMetric:
+    """Return what accuracy means for the data when nobody says it."""
+    if evaluation.labels is None:
+        return EvaluationMetric.AGREEMENT
+    return EvaluationMetric.ACCURACY if evaluation.class_ids else EvaluationMetric.MEAN_ABSOLUTE_ERROR
+
+
+def check_metric(metric: EvaluationMetric, evaluation: Samples) -> None:
+    """Refuse a metric that the labels do not allow.
+
+    Raises:
+        BadDataError: With what the metric needs.
+    """
+    needs_ids = metric in {EvaluationMetric.ACCURACY, EvaluationMetric.F1}
+    needs_targets = metric in {EvaluationMetric.MEAN_ABSOLUTE_ERROR, EvaluationMetric.COSINE_SIMILARITY}
+    if needs_ids and not evaluation.class_ids:
+        message = f"the metric {metric} needs labels that are class ids, integers [N]"
+        raise BadDataError(message)
+    if needs_targets and (evaluation.labels is None or evaluation.class_ids):
+        message = f"the metric {metric} needs labels that are targets shaped like the output"
+        raise BadDataError(message)
+
+
+def split(evaluation: Samples, most: int) -> tuple[Samples, Samples]:
+    """Return calibration and evaluation parts: at most `most` and at most a quarter go to calibration, the same every time.
+
+    With class ids each class gives its share.
+    """
+    random = np.random.default_rng(SEED)
+    order = random.permutation(len(evaluation))
+    if evaluation.class_ids and evaluation.labels is not None:
+        # Deal the classes out in turn, so that any first part of the order has each class's share.
+        ranks = np.empty(len(order))
+        for label in np.unique(evaluation.labels):
+            members = order[evaluation.labels[order] == label]
+            ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
+        order = order[np.argsort(ranks[order], kind="stable")]
+    count = min(most, len(evaluation) // 4)
+    return evaluation.part(np.sort(order[:count])), evaluation.part(np.sort(order[count:]))
+
+
+def distribution(found: Samples) -> dict[str, int]:
+    """Return how many samples each class has; empty when the labels are no class ids."""
+    if not found.class_ids or found.labels is None:
+        return {}
+    ids, counts = np.unique(found.labels, return_counts=True)
+    return {str(int(label)): int(count) for label, count in zip(ids, counts, strict=True)}

@@ -1,0 +1,118 @@
+"""What crosses the network: fetching the sources and publishing the variant. The only module that knows the store."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.api import artifact
+from skerry.api.artifact import FACTS_FILE, VariantFacts
+from skerry.optimizer.conclude import Outcome
+from skerry.store import fetch as store
+from skerry.store import image, transport
+from skerry.store.fetch import Fetched
+from skerry.store.image import Layer
+from skerry.store.references import SCHEME, Reference
+from skerry.store.settings import Credentials, StoreSettings
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where variants go: the repository as it is pushed, as nodes pull it, and the tag."""
+
+    push_repository: str
+    pull_repository: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """The references of what was published, pinned by digest."""
+
+    artifact: str | None
+    report: str
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Fetches and publishes with patience.
+
+    Attributes:
+        settings: How to reach things.
+        read: Credentials for the sources.
+        write: Credentials for the destination.
+        notify: Is told when something is tried again.
+    """
+
+    settings: StoreSettings
+    read: Credentials
+    write: Credentials
+    notify: Callable[[str], None] = lambda _: None
+
+    def fetch(self, uri: str, sha256: str | None, folder: Path) -> Fetched:
+        """Bring a source into a folder, verified.
+
+        Raises:
+            StoreError: It cannot be had, or is not what was named.
+        """
+        return store.fetch(
+            uri,
+            folder,
+            sha256=sha256,
+            settings=self.settings,
+            credentials=self.read.merged(self.write),
+            notify=self.notify,
+        )
+
+    def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:
+        """Push the report, and the variant when there is one.
+
+        Raises:
+            StoreError: The registry cannot be written.
+        """
+        variant = None
+        if outcome.facts is not None and outcome.folder is not None:
+            digest = self._variant(outcome.facts, outcome.folder, where, work)
+            variant = f"{SCHEME}{where.pull_repository}@{digest}"
+        document = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()
+        reference = Reference.parse(f"{where.push_repository}:{where.tag}-report")
+        digest = self._patiently(
+            lambda: image.push_document(
+                document,
+                "report.json",
+                reference,
+                artifact_type=artifact.REPORT_ARTIFACT_TYPE,
+                settings=self.settings,
+                credentials=self.write,
+                work=work,
+            )
+        )
+        return Published(variant, f"{SCHEME}{where.pull_repository}@{digest}")
+
+    def _variant(self, facts: VariantFacts, folder: Path, where: Destination, work: Path) -> str:
+        # Weights in a layer of their own: variants with equal weights then share it in registries and on nodes.
+        weights = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        described = {FACTS_FILE: weights.pop(FACTS_FILE)}
+        annotations = {
+            artifact.ANNOTATION_FRAMEWORK: facts.framework,
+            artifact.ANNOTATION_PRECISION: facts.precision,
+            artifact.ANNOTATION_TECHNIQUE: facts.technique,
+            artifact.ANNOTATION_ACCELERATOR: facts.accelerator,
+            artifact.ANNOTATION_SOURCE_DIGEST: f"sha256:{facts.provenance.source_sha256}",
+        }
+        reference = Reference.parse(f"{where.push_repository}:{where.tag}")
+        return self._patiently(
+            lambda: (
+                image.push_image(
+                    [Layer(weights), Layer(described)],
+                    reference,
+                    artifact_type=artifact.ARTIFACT_TYPE,
+                    annotations=annotations,
+                    settings=self.settings,
+                    credentials=self.write,
+                    work=work,
+                ).digest
+            )
+        )
+
+    def _patiently(self, action: Callable[[], str]) -> str:
+        return transport.patiently(action, seconds=self.settings.patience_seconds, notify=self.notify)

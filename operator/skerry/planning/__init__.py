@@ -1,0 +1,1 @@
+"""Decisions: pure functions of what was observed. No client, no clock, no randomness."""
