@@ -13,11 +13,12 @@ from typing import Final, TypeVar
 
 import httpx
 
-from skerry.store.errors import AccessError, NotFoundError, UnreachableError
+from skerry.store.errors import AccessError, BadInputError, NotFoundError, UnreachableError
 from skerry.store.settings import StoreSettings
 
 CONNECT_SECONDS: Final = 15.0
 READ_SECONDS: Final = 60.0
+HTTP_PORT: Final = 80
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 20.0
 T = TypeVar("T")
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 def client(settings: StoreSettings) -> httpx.Client:
     """Return an HTTP client that trusts the system's authorities and those of the settings.
+
+    It follows redirects, but sends nothing in the clear that the settings do not allow: neither where an https:// URL
+    redirects to http://, nor where a registry sends us for a token.
 
     Raises:
         AccessError: The file of extra authorities cannot be read.
@@ -36,8 +40,23 @@ def client(settings: StoreSettings) -> httpx.Client:
         except (OSError, ssl.SSLError) as error:
             message = f"the file of certificate authorities {settings.ca_file} cannot be used: {error}"
             raise AccessError(message) from error
+
+    def guard(request: httpx.Request) -> None:
+        if request.url.scheme != "https" and not _clear_text_allowed(request.url, settings):
+            message = (
+                f"{request.url.host} would be asked by plain HTTP ({request.url}), which is not allowed here; "
+                "list the host as insecure, or allow HTTP, if you trust the network"
+            )
+            raise AccessError(message)
+
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    return httpx.Client(verify=context, timeout=timeout, follow_redirects=True)
+    return httpx.Client(verify=context, timeout=timeout, follow_redirects=True, event_hooks={"request": [guard]})
+
+
+def _clear_text_allowed(url: httpx.URL, settings: StoreSettings) -> bool:
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    names = {f"{host}:{url.port or HTTP_PORT}", *([host] if url.port is None else [])}
+    return settings.allow_http or not names.isdisjoint(settings.insecure)
 
 
 @contextmanager
@@ -54,7 +73,10 @@ def mapped(what: str) -> Iterator[None]:
             raise AccessError(message) from error
         message = f"{what}: cannot connect: {error}"
         raise UnreachableError(message) from error
-    except httpx.TransportError as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        message = f"{what}: the address cannot be used: {error}"
+        raise BadInputError(message) from error
+    except (httpx.TransportError, httpx.DecodingError) as error:
         message = f"{what}: {error!r}"
         raise UnreachableError(message) from error
 
@@ -80,7 +102,7 @@ def check(response: httpx.Response, what: str) -> None:
         message = f"{what}: the server answered {code}"
         raise UnreachableError(message)
     if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        message = f"{what}: the server denied access ({code}); check the credentials Secret"
+        message = f"{what}: the server denied access ({code}); check the credentials"
         raise AccessError(message)
     message = f"{what}: the server answered {code}: {response.text[:200] if response.is_closed else ''}"
     raise AccessError(message)

@@ -1,0 +1,278 @@
+"""The HTTP side: an ASGI application without a framework, because every microsecond of it is paid at each request."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from skerry.server import protocol
+from skerry.server.engines.base import Array
+from skerry.server.errors import ArtifactError, RequestError
+from skerry.server.metrics import Metrics
+from skerry.server.model import ServedModel
+from skerry.version import version
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_LOG: Final = logging.getLogger("uvicorn.error")
+_MODEL_PATH: Final = re.compile(
+    r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<action>/ready|/infer)?"
+)
+_INLINE_SECONDS: Final = 0.002
+"""Models faster than this run on the event loop: handing them to a thread would cost as much as running them."""
+_ENCODINGS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask for.
+
+    Attributes:
+        body_bytes: Most bytes of a request, unpacked.
+        waiting: Most requests that wait for the model; further ones get 503.
+    """
+
+    body_bytes: int = 64 << 20
+    waiting: int = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = protocol.JSON_TYPE
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def _error(error: RequestError) -> Answer:
+    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()  # noqa: PLR2004 - Service Unavailable
+    return Answer(error.status, orjson.dumps({"error": str(error)}), headers=headers)
+
+
+class App:
+    """Serves one model; live at once, ready when the model has been loaded and run."""
+
+    def __init__(self, folder: Path, name: str, threads: int, limits: Limits) -> None:
+        self._folder = folder
+        self._name = name
+        self._threads = threads
+        self._limits = limits
+        self._model: ServedModel | None = None
+        self._failure: ArtifactError | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._inline = False
+        self._loading: asyncio.Task[None] | None = None
+        self.metrics = Metrics()
+        self.on_failure: Callable[[ArtifactError], None] = lambda _: None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model can be asked."""
+        return self._model is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or take part in starting and stopping."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._route(scope, receive)
+        except RequestError as error:
+            answer = _error(error)
+        except Exception:
+            _LOG.exception("a defect: the request could not be answered")
+            answer = _error(RequestError(500, "a defect of the server; its log says more"))
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._loading = asyncio.create_task(self._load())
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if self._loading is not None:
+                    self._loading.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._loading
+                self._executor.shutdown(wait=False, cancel_futures=True)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _load(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def load() -> tuple[ServedModel, float]:
+            model = ServedModel.load(self._folder, self._name, self._threads)
+            started = time.perf_counter()
+            model.warm_up()
+            return model, time.perf_counter() - started
+
+        try:
+            model, seconds = await loop.run_in_executor(self._executor, load)
+        except ArtifactError as error:
+            self._failure = error
+            self.on_failure(error)
+            return
+        self._inline = seconds < _INLINE_SECONDS
+        self.metrics.serves(model)
+        self._model = model
+
+    async def _route(self, scope: Scope, receive: Receive) -> Answer:
+        path, method = scope["path"], scope["method"]
+        if method == "GET" and (answer := self._general(path)) is not None:
+            return answer
+        found = _MODEL_PATH.fullmatch(path)
+        if found is None:
+            raise RequestError(404, f"there is nothing at {path}; see the Open Inference Protocol v2")
+        model = self._asked(found["model"], found["version"])
+        wanted = "POST" if found["action"] == "/infer" else "GET"
+        if method != wanted:
+            raise RequestError(405, f"{path} wants {wanted}")
+        if found["action"] == "/infer":
+            return await self._infer(model, scope, receive)
+        if found["action"] == "/ready":
+            return self._readiness()
+        return Answer(200, orjson.dumps(protocol.metadata(model)))
+
+    def _general(self, path: str) -> Answer | None:
+        """Answer what is not about a model."""
+        match path:
+            case "/metrics":
+                return Answer(200, self.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
+            case "/v2/health/live":
+                return Answer(200, b'{"live":true}')
+            case "/v2/health/ready":
+                return self._readiness()
+            case "/v2":
+                extensions = ["binary_tensor_data"]
+                return Answer(200, orjson.dumps({"name": "skerry", "version": version(), "extensions": extensions}))
+        return None
+
+    def _readiness(self) -> Answer:
+        if self.ready:
+            return Answer(200, b'{"ready":true}')
+        raise RequestError(503, str(self._failure or "the model is being loaded"))
+
+    def _asked(self, name: str, number: str | None) -> ServedModel:
+        if name != self._name:
+            raise RequestError(404, f"there is no model {name!r}; this server has {self._name!r}")
+        if number not in {None, "1"}:
+            raise RequestError(404, f"there is no version {number!r} of {name!r}; there is version 1")
+        if self._model is None:
+            raise RequestError(503, str(self._failure or "the model is being loaded"))
+        return self._model
+
+    async def _infer(self, model: ServedModel, scope: Scope, receive: Receive) -> Answer:
+        metrics = self.metrics
+        metrics.in_flight.inc()
+        code = 500
+        try:
+            headers = dict(scope["headers"])
+            body = await self._body(headers, receive)
+            started = time.perf_counter()
+            request = protocol.parse(model, body, _header_length(headers))
+            found = await self._run(model, request.inputs)
+            content, length = protocol.answer(model, request, found)
+            metrics.latency.observe(time.perf_counter() - started)
+            code = 200
+        except RequestError as error:
+            code = error.status
+            raise
+        finally:
+            metrics.in_flight.dec()
+            metrics.requests.labels(str(code)).inc()
+        if length is None:
+            return Answer(200, content)
+        extra = ((b"inference-header-content-length", str(length).encode()),)
+        return Answer(200, content, protocol.BINARY_TYPE, extra)
+
+    async def _run(self, model: ServedModel, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model, one request at a time, as many waiting as allowed."""
+        if self._waiting >= self._limits.waiting:
+            raise RequestError(503, f"{self._waiting} requests are waiting already; try again later")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                started = time.perf_counter()
+                if self._inline:
+                    found = model.infer(inputs)
+                else:
+                    found = await asyncio.get_running_loop().run_in_executor(self._executor, model.infer, inputs)
+                self.metrics.inference.observe(time.perf_counter() - started)
+                return found
+        finally:
+            self._waiting -= 1
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """Return the request's body, unpacked, without ever holding more than the limit."""
+        limit = self._limits.body_bytes
+        too_large = RequestError(413, f"the request is larger than the limit of {limit} bytes")
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+        chunks, total = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError(400, "the client went away")
+            chunk = message.get("body", b"")
+            total += len(chunk)
+            if total > limit:
+                raise too_large
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = headers.get(b"content-encoding")
+        return body if encoding is None else _unpacked(body, encoding, limit, too_large)
+
+
+def _unpacked(body: bytes, encoding: bytes, limit: int, too_large: RequestError) -> bytes:
+    if encoding not in _ENCODINGS:
+        raise RequestError(
+            415, f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; gzip and deflate are"
+        )
+    unpacker = zlib.decompressobj(_ENCODINGS[encoding])
+    try:
+        unpacked = unpacker.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise RequestError(400, f"the body cannot be unpacked: {error}") from error
+    if len(unpacked) > limit:
+        raise too_large
+    if not unpacker.eof:
+        raise RequestError(400, "the packed body is cut off")
+    return unpacked
+
+
+def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
+    value = headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit():
+        raise RequestError(400, "Inference-Header-Content-Length must be a whole number")
+    return int(value)

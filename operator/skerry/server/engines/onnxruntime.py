@@ -1,0 +1,46 @@
+"""ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime as ort
+
+from skerry.api.artifact import VariantFacts
+from skerry.server.engines.base import Array
+
+_LEVELS: Final = {
+    "All": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "Extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "Basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+}
+
+
+class OnnxRuntimeEngine:
+    """A session on the provider that the variant was made for."""
+
+    def __init__(self, facts: VariantFacts, folder: Path, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.graph_optimization_level = _LEVELS[facts.settings.get("graphOptimizationLevel", "All")]
+        self._session = ort.InferenceSession(str(folder / facts.model_file), options, providers=[facts.device])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._precision = facts.execution_precision
+
+    @property
+    def device(self) -> str:
+        """The first provider of the session: the one that nodes are placed on where it can run them."""
+        return str(self._session.get_providers()[0])
+
+    @property
+    def precision(self) -> str:
+        """The precision that the variant's nodes have: ONNX Runtime does not change it."""
+        return self._precision
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model."""
+        found = self._session.run(self._outputs, dict(inputs))
+        return {name: np.asarray(value) for name, value in zip(self._outputs, found, strict=True)}
