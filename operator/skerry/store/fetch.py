@@ -1,9 +1,9 @@
 """Fetching a source by its URI, verified."""
 
-import os
+import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -11,19 +11,16 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from skerry.store import image, transport, trees
-from skerry.store.errors import (
-    AccessError,
-    BadInputError,
-    DigestMismatchError,
-    NotFoundError,
-    TooLargeError,
-    UnreachableError,
-)
+from skerry.store.download import Download
+from skerry.store.errors import AccessError, BadInputError, DigestMismatchError, NotFoundError, TooLargeError
 from skerry.store.references import Reference
+from skerry.store.registry import Advance
 from skerry.store.settings import Credentials, StoreSettings
 
 SCHEMES: Final = ("oci", "https", "http", "pvc")
 Notify = Callable[[str], None]
+_LONGEST_NAME: Final = 200
+_CLAIM: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,13 @@ class Fetched:
         path: The file, or the folder with the files.
         sha256: SHA-256 of the file, or of the folder's sorted listing.
         size_bytes: Bytes of all files.
+        manifest_digest: `sha256:…` of the manifest that an oci:// URI stood for; nothing for other schemes.
     """
 
     path: Path
     sha256: str
     size_bytes: int
+    manifest_digest: str | None = None
 
 
 def fetch(
@@ -49,11 +48,12 @@ def fetch(
     settings: StoreSettings,
     credentials: Credentials,
     notify: Notify = lambda _: None,
+    advance: Advance = lambda _: None,
 ) -> Fetched:
     """Bring what a URI names into a folder of its own and verify it.
 
     An archive (.zip, .tar, .tar.gz) is unpacked; `sha256` is then that of the archive. A folder with one file counts as
-    that file.
+    that file. `notify` is told when something is tried again, `advance` by how many bytes a transfer advanced.
 
     Raises:
         BadInputError: The URI, the bytes or the archive are wrong.
@@ -66,7 +66,7 @@ def fetch(
         raise BadInputError(message)
     folder.mkdir(parents=True, exist_ok=True)
     if scheme == "oci":
-        return _verified(uri, _oci(uri, folder, settings, credentials, notify), sha256)
+        return _oci(uri, folder, sha256, settings, credentials, (notify, advance))
     if scheme == "pvc":
         return _claim(uri, folder, sha256, settings)
     if scheme == "http" and not settings.allow_http:
@@ -74,7 +74,7 @@ def fetch(
             f"{uri}: plain HTTP is not allowed here; use https://, or allow it with the operator's setting allowHttp"
         )
         raise AccessError(message)
-    return _web(uri, folder, sha256, settings, credentials, notify)
+    return _web(uri, folder, sha256, settings, credentials, (notify, advance))
 
 
 def _verified(uri: str, path: Path, wanted: str | None) -> Fetched:
@@ -90,39 +90,56 @@ def _single(folder: Path) -> Path:
     return files[0] if len(files) == 1 else folder
 
 
-def _oci(uri: str, folder: Path, settings: StoreSettings, credentials: Credentials, notify: Notify) -> Path:
-    reference = Reference.parse(uri)
+def _oci(
+    uri: str,
+    folder: Path,
+    wanted: str | None,
+    settings: StoreSettings,
+    credentials: Credentials,
+    listeners: tuple[Notify, Advance],
+) -> Fetched:
     content = folder / "content"
-
-    def action() -> None:
-        if content.exists():
-            shutil.rmtree(content)
-        image.pull(reference, content, settings=settings, credentials=credentials)
-
-    transport.patiently(action, seconds=settings.patience_seconds, notify=notify)
-    return _single(content)
+    shutil.rmtree(content, ignore_errors=True)
+    notify, advance = listeners
+    digest = image.pull(
+        Reference.parse(uri), content, settings=settings, credentials=credentials, notify=notify, advance=advance
+    )
+    return replace(_verified(uri, _single(content), wanted), manifest_digest=digest)
 
 
 def _claim(uri: str, folder: Path, wanted: str | None, settings: StoreSettings) -> Fetched:
     claim, _, inside = uri.removeprefix("pvc://").partition("/")
+    if _CLAIM.fullmatch(claim) is None:
+        message = f"{uri}: {claim!r} is not the name of a claim; the form is pvc://CLAIM/PATH"
+        raise BadInputError(message)
     if settings.pvc_root is None:
         message = f"{uri}: claims can be read in a cluster only; give the file itself"
         raise AccessError(message)
-    root = (settings.pvc_root / claim).resolve()
-    path = (root / unquote(inside)).resolve()
-    if not path.is_relative_to(root):
-        message = f"{uri}: the path leaves the claim"
-        raise BadInputError(message)
+    path = _inside(uri, settings.pvc_root / claim, unquote(inside))
     if not path.exists():
         message = f"{uri}: there is no {inside!r} in the claim {claim!r}"
         raise NotFoundError(message)
-    if path.is_dir() and any(not file.resolve().is_relative_to(root) for file in path.rglob("*")):
-        message = f"{uri}: the folder has links that leave the claim"
-        raise BadInputError(message)
     if trees.size(path) > settings.max_bytes:
         message = f"{uri}: larger than the limit of {settings.max_bytes} bytes"
         raise TooLargeError(message)
     return _finish(uri, path, folder, wanted, settings)
+
+
+def _inside(uri: str, claim: Path, inside: str) -> Path:
+    """Return a path of the claim; neither it nor anything below it leaves the claim by `..` or by links."""
+    try:
+        root = claim.resolve()
+        path = (root / inside.lstrip("/")).resolve()
+        below = path.rglob("*") if path.is_dir() else ()
+        leaves = any(not place.resolve().is_relative_to(root) for place in (path, *below))
+    except (OSError, RuntimeError, ValueError) as error:
+        # A loop of links is a RuntimeError in Python 3.11 and an OSError later; a NUL byte is a ValueError.
+        message = f"{uri}: the path cannot be read: {error}"
+        raise BadInputError(message) from error
+    if leaves:
+        message = f"{uri}: the path leaves the claim, or has links that do"
+        raise BadInputError(message)
+    return path
 
 
 def _finish(uri: str, path: Path, folder: Path, wanted: str | None, settings: StoreSettings) -> Fetched:
@@ -133,52 +150,29 @@ def _finish(uri: str, path: Path, folder: Path, wanted: str | None, settings: St
     content = folder / "content"
     shutil.rmtree(content, ignore_errors=True)
     content.mkdir()
-    trees.unpack(path, content, name=path.name, max_bytes=settings.max_bytes)
+    trees.unpack(path, content, max_bytes=settings.max_bytes)
     return Fetched(_single(content), verified.sha256, trees.size(content))
 
 
 def _web(
-    uri: str, folder: Path, wanted: str | None, settings: StoreSettings, credentials: Credentials, notify: Notify
+    uri: str,
+    folder: Path,
+    wanted: str | None,
+    settings: StoreSettings,
+    credentials: Credentials,
+    listeners: tuple[Notify, Advance],
 ) -> Fetched:
-    parts = urlsplit(uri)
-    name = Path(unquote(parts.path)).name or "file"
-    target = folder / trees.safe_target(folder, name.lstrip(".") or "file").name
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        message = f"{uri}: not a URL: {error}"
+        raise BadInputError(message) from error
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(parts.path).rpartition("/")[2]).lstrip(".")[-_LONGEST_NAME:]
+    target = folder / (name or "file")
     login = credentials.login(parts.netloc)
     auth = httpx.BasicAuth(login.username, login.password) if login else None
+    notify, advance = listeners
+    download = Download(uri, target, auth=auth, max_bytes=settings.max_bytes, advance=advance)
     with transport.client(settings) as client:
-        transport.patiently(
-            lambda: _download(client, uri, target, auth, settings.max_bytes),
-            seconds=settings.patience_seconds,
-            notify=notify,
-        )
+        transport.patiently(lambda: download.attempt(client), seconds=settings.patience_seconds, notify=notify)
     return _finish(uri, target, folder, wanted, settings)
-
-
-def _download(client: httpx.Client, uri: str, target: Path, auth: httpx.BasicAuth | None, limit: int) -> None:
-    """Write a URL's content to a file; a part that is there already is continued where the server can do that."""
-    start = target.stat().st_size if target.exists() else 0
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-    with (
-        transport.mapped(uri),
-        client.stream("GET", uri, headers=headers, auth=auth or httpx.USE_CLIENT_DEFAULT) as response,
-    ):
-        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            target.unlink(missing_ok=True)
-            message = f"{uri}: the file on the server changed while it was being read"
-            raise UnreachableError(message)
-        transport.check(response, uri)
-        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-        written = start if resumed else 0
-        expected = response.headers.get("Content-Length")
-        with target.open("ab" if resumed else "wb") as stream:
-            for chunk in response.iter_raw(trees.CHUNK):
-                written += len(chunk)
-                if written > limit:
-                    message = f"{uri}: larger than the limit of {limit} bytes"
-                    raise TooLargeError(message)
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-    if expected is not None and written != int(expected) + (start if resumed else 0):
-        message = f"{uri}: the connection ended after {written} bytes"
-        raise UnreachableError(message)

@@ -8,23 +8,26 @@ the machine goes into a layer.
 import hashlib
 import json
 import platform
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from skerry.store.errors import BadInputError, UnsafeArchiveError
+from skerry.store import descriptors, transport, trees
+from skerry.store.descriptors import TITLE, Descriptor
+from skerry.store.errors import BadInputError, TooLargeError, UnsafeArchiveError
 from skerry.store.references import Reference
-from skerry.store.registry import IMAGE_CONFIG_TYPE, MANIFEST_TYPE, Registry
+from skerry.store.registry import IMAGE_CONFIG_TYPE, MANIFEST_TYPE, Advance, Registry
 from skerry.store.settings import Credentials, StoreSettings
-from skerry.store.trees import safe_target, unpack_tar
 
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
-TITLE: Final = "org.opencontainers.image.title"
-UNPACK_TITLE: Final = "io.deis.oras.content.unpack"
+STAGING: Final = ".skerry-pull"
+"""Folder inside the target in which files wait until all of them are there: only a mount point may be writable."""
 _FILE_MODE: Final = 0o644
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -83,8 +86,11 @@ def push_image(
     settings: StoreSettings,
     credentials: Credentials,
     work: Path,
+    advance: Advance = lambda _: None,
 ) -> Pushed:
     """Push files as an image that can be mounted and return its digest.
+
+    `advance` is told of the layers' bytes as they are sent, or found in the registry.
 
     Raises:
         UnreachableError, AccessError: The registry cannot be written.
@@ -97,7 +103,7 @@ def push_image(
         for number, layer in enumerate(layers):
             path = Path(folder) / f"layer{number}"
             digest = _pack(layer, path)
-            registry.upload(reference, path, digest)
+            registry.upload(reference, path, digest, advance)
             size = path.stat().st_size
             total += size
             diff_ids.append(digest)
@@ -180,57 +186,81 @@ def pull(
     *,
     settings: StoreSettings,
     credentials: Credentials,
-    progress: Callable[[int], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
+    begin: Callable[[int], None] = lambda _: None,
+    advance: Advance = lambda _: None,
 ) -> str:
     """Write an artifact's files into a folder and return the manifest's digest.
 
-    Images and layers of type tar are unpacked; layers with a title (what ORAS pushes) become files of that name.
+    Images and layers of type tar are unpacked; layers with a title (what ORAS pushes) become files of that name. A
+    transfer that breaks off goes on where it was. The folder gets all files or none; what is there under the same names
+    is replaced.
+
+    Args:
+        reference: What to pull.
+        folder: Where to write; made when it is not there.
+        settings: How to reach the registry, and for how long to try.
+        credentials: Who we are.
+        notify: Is told when something is tried again.
+        begin: Is told the bytes of all layers.
+        advance: Is told by how many bytes the transfer advanced.
 
     Raises:
         BadInputError: There is nothing to write, or it must not be unpacked.
+        UnreachableError: The registry did not answer for `settings.patience_seconds`.
+        AccessError: The registry denies access, or cannot be trusted.
     """
+    patiently = partial(transport.patiently, seconds=settings.patience_seconds, notify=notify)
     with Registry(reference.host, settings, credentials) as registry:
-        manifest, digest = registry.manifest(reference)
-        total = sum(int(layer["size"]) for layer in manifest["layers"])
+        manifest, digest = patiently(lambda: registry.manifest(reference))
+        layers = descriptors.layers(manifest, reference.uri)
+        total = sum(layer.size for layer in layers)
         if total > settings.max_bytes:
             message = f"{reference.uri} has {total} bytes; the limit is {settings.max_bytes}"
-            raise BadInputError(message)
-        folder.mkdir(parents=True, exist_ok=True)
-        for layer in manifest["layers"]:
-            _layer(registry, reference, layer, folder, settings.max_bytes, progress)
-    if not any(path.is_file() for path in folder.rglob("*")):
-        message = f"{reference.uri} holds no files"
-        raise BadInputError(message)
+            raise TooLargeError(message)
+        begin(total)
+        staging = folder / STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        tree = staging / "tree"
+        tree.mkdir(parents=True)
+        try:
+            for layer in layers:
+                blob = staging / layer.hexadecimal
+                patiently(partial(registry.download, reference, layer, blob, advance))
+                _place(layer, blob, tree, settings.max_bytes - trees.size(tree), reference.uri)
+                blob.unlink(missing_ok=True)
+            _publish(tree, folder, reference.uri)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     return digest
 
 
-def _layer(
-    registry: Registry,
-    reference: Reference,
-    layer: dict[str, Any],
-    folder: Path,
-    limit: int,
-    progress: Callable[[int], None],
-) -> None:
-    annotations = layer.get("annotations", {})
-    title = annotations.get(TITLE)
-    media = str(layer["mediaType"])
-    blob = folder / f".{str(layer['digest']).removeprefix('sha256:')}"
-    try:
-        registry.download(reference, layer, blob, progress)
-        if title is not None and annotations.get(UNPACK_TITLE) != "true" and not _is_tar(media):
-            target = safe_target(folder, title)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            blob.rename(target)
-        elif _is_tar(media) or annotations.get(UNPACK_TITLE) == "true":
-            unpack_tar(blob, folder, max_bytes=limit)
-        else:
-            message = f"{reference.uri} has a layer of type {media} without a title: its file name is not known"
+def _place(layer: Descriptor, blob: Path, tree: Path, limit: int, what: str) -> None:
+    """Bring a layer's content into the tree."""
+    if layer.is_tar:
+        trees.unpack_tar(blob, tree, max_bytes=limit)
+    elif layer.title is not None:
+        target = trees.safe_target(tree, layer.title)
+        if target.exists():
+            message = f"{what} has two files named {layer.title!r}"
             raise UnsafeArchiveError(message)
-    finally:
-        if not blob.exists() or blob.stat().st_size == int(layer["size"]):
-            blob.unlink(missing_ok=True)  # a part of a blob stays, to be continued
+        target.parent.mkdir(parents=True, exist_ok=True)
+        blob.rename(target)
+    else:
+        message = (
+            f"{what} has a layer of type {layer.media_type}, which is neither a tar archive (plain or with gzip) nor a "
+            f"file with the annotation {TITLE}: how to unpack it is not known"
+        )
+        raise UnsafeArchiveError(message)
 
 
-def _is_tar(media: str) -> bool:
-    return media.endswith((".tar", ".tar+gzip", ".tar.gzip", ".tar+zstd"))
+def _publish(tree: Path, folder: Path, what: str) -> None:
+    """Move what the tree holds into the folder."""
+    if not any(path.is_file() for path in tree.rglob("*")):
+        message = f"{what} holds no files"
+        raise BadInputError(message)
+    for entry in tree.iterdir():
+        target = folder / entry.name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        entry.replace(target)

@@ -3,15 +3,37 @@
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from skerry.api import jobcontract
 from skerry.api.jobcontract import ExitCode
-from skerry.store import image, transport
+from skerry.store import image
 from skerry.store.errors import BadInputError, StoreError, UnreachableError
 from skerry.store.references import Reference
 from skerry.store.settings import Credentials, StoreSettings
 
-_ARGUMENTS = 3
+MARKER: Final = ".skerry-digest"
+"""File beside the artifact's with the digest of what was pulled."""
+_ARGUMENTS: Final = 3
+
+
+def _ensure(reference: Reference, folder: Path, settings: StoreSettings, credentials: Credentials) -> None:
+    """Pull, unless the folder holds the pinned artifact already.
+
+    After a node's restart init containers run again on the same volume, and the registry may be out of reach then.
+    """
+    marker = folder / MARKER
+    if reference.digest is not None and marker.is_file() and marker.read_text(encoding="utf-8") == reference.digest:
+        return
+    marker.unlink(missing_ok=True)
+    digest = image.pull(
+        reference,
+        folder,
+        settings=settings,
+        credentials=credentials,
+        notify=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - the pod's log
+    )
+    marker.write_text(digest, encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
@@ -24,11 +46,7 @@ def main(arguments: list[str]) -> int:
         secret = os.environ.get(jobcontract.ENV_SOURCE_CREDENTIALS)
         credentials = Credentials.from_folder(Path(secret) if secret else None)
         reference = Reference.parse(arguments[1])
-        transport.patiently(
-            lambda: image.pull(reference, Path(arguments[2]), settings=settings, credentials=credentials),
-            seconds=settings.patience_seconds,
-            notify=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - the pod's log
-        )
+        _ensure(reference, Path(arguments[2]), settings, credentials)
     except UnreachableError as error:
         sys.stderr.write(f"{error}\n")
         return ExitCode.UNAVAILABLE

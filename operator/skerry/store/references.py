@@ -13,6 +13,7 @@ from skerry.store.errors import BadInputError
 SCHEME: Final = "oci://"
 _HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
 _PATH: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+_LAST_PORT: Final = 65535
 _REFERENCE: Final = re.compile(
     rf"(?P<host>{_HOST})/(?P<path>{_PATH})(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}}))?"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -38,6 +39,10 @@ class Reference:
         found = _REFERENCE.fullmatch(text.removeprefix(SCHEME))
         if found is None:
             message = f"{text!r} is not a reference of the form oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST"
+            raise BadInputError(message)
+        port = found["host"].rpartition("]")[2].partition(":")[2]
+        if port and not 0 < int(port) <= _LAST_PORT:
+            message = f"{text!r}: there is no port {port}"
             raise BadInputError(message)
         if found["tag"] is None and found["digest"] is None:
             message = f"{text!r} names neither a tag nor a digest: add :TAG or @sha256:DIGEST"

@@ -31,7 +31,7 @@ class Credentials:
     otherwise: Login | None = None
 
     def login(self, host: str) -> Login | None:
-        """Return the login for a host."""
+        """Return the login for `host[:port]`."""
         return self.by_host.get(host, self.otherwise)
 
     def merged(self, other: "Credentials") -> "Credentials":
@@ -40,17 +40,18 @@ class Credentials:
 
     @staticmethod
     def from_docker_config(text: str) -> "Credentials":
-        """Read the `auths` of a Docker configuration.
+        """Read the `auths` of a Docker configuration; entries without a password (it is in a helper) are left out.
 
         Raises:
             AccessError: It is not JSON of that form.
         """
         try:
             auths = json.loads(text)["auths"]
-            return Credentials({_host(key): _login(value) for key, value in auths.items()})
+            logins = {_host(key): _login(value) for key, value in auths.items()}
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
             message = f"the credentials are not a Docker configuration with auths: {error!r}"
             raise AccessError(message) from error
+        return Credentials({host: login for host, login in logins.items() if login is not None})
 
     @staticmethod
     def from_folder(folder: Path | None) -> "Credentials":
@@ -65,8 +66,9 @@ class Credentials:
             return Credentials.from_docker_config(config.read_text(encoding="utf-8"))
         user, password = folder / "username", folder / "password"
         if user.is_file() and password.is_file():
-            login = Login(user.read_text(encoding="utf-8"), password.read_text(encoding="utf-8"))
-            return Credentials(otherwise=login)
+            # A Secret made from a file ends in the newline that the editor left.
+            texts = (path.read_text(encoding="utf-8").rstrip("\r\n") for path in (user, password))
+            return Credentials(otherwise=Login(*texts))
         message = (
             "the credentials Secret must be of type kubernetes.io/dockerconfigjson, or kubernetes.io/basic-auth with "
             "username and password"
@@ -75,14 +77,17 @@ class Credentials:
 
 
 def _host(key: str) -> str:
-    return key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+    host = key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+    return "docker.io" if host == "index.docker.io" else host
 
 
-def _login(entry: Mapping[str, str]) -> Login:
-    if "auth" in entry:
-        user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+def _login(entry: Mapping[str, str]) -> Login | None:
+    if auth := entry.get("auth"):
+        user, _, password = base64.b64decode(auth, validate=True).decode().partition(":")
         return Login(user, password)
-    return Login(entry["username"], entry["password"])
+    if "username" in entry and "password" in entry:
+        return Login(entry["username"], entry["password"])
+    return None
 
 
 @dataclass(frozen=True)

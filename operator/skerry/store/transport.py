@@ -19,6 +19,7 @@ from skerry.store.settings import StoreSettings
 CONNECT_SECONDS: Final = 15.0
 READ_SECONDS: Final = 60.0
 HTTP_PORT: Final = 80
+_EXCERPT: Final = 300
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 20.0
 T = TypeVar("T")
@@ -104,7 +105,8 @@ def check(response: httpx.Response, what: str) -> None:
     if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         message = f"{what}: the server denied access ({code}); check the credentials"
         raise AccessError(message)
-    message = f"{what}: the server answered {code}: {response.text[:200] if response.is_closed else ''}"
+    begin = response.content if response.is_stream_consumed else next(response.iter_bytes(_EXCERPT), b"")
+    message = f"{what}: the server answered {code}: {begin[:_EXCERPT].decode(errors='replace').strip()}"
     raise AccessError(message)
 
 
