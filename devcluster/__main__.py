@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import signal
 import sys
+from pathlib import Path
+from types import FrameType
 
 from devcluster.base import base
 from devcluster.cluster import Cluster
@@ -14,13 +17,14 @@ from devcluster.process import say
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m devcluster", description=__doc__)
     parser.add_argument("--name", default="skerry", help="name of the cluster (default: skerry)")
+    parser.add_argument("--kubeconfig", type=Path, help="kubeconfig file (default: one of its own in the cache folder)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="make the cluster, or mend it")
     commands.add_parser("down", help="remove the cluster; what was built stays in the cache")
     commands.add_parser("status", help="say whether the cluster is up, and with which nodes")
     commands.add_parser("kubeconfig", help="print the path of the kubeconfig file")
-    load = commands.add_parser("load", help="load images of the engine's store into the nodes")
-    load.add_argument("images", nargs="+")
+    load = commands.add_parser("load", help="load images into the nodes that do not have them")
+    load.add_argument("images", nargs="+", metavar="IMAGE_OR_ARCHIVE")
     uplink = commands.add_parser("uplink", help="cut a node from the others, or heal that")
     uplink.add_argument("action", choices=["cut", "restore"])
     uplink.add_argument("node")
@@ -33,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    cluster = Cluster.default(arguments.name)
+    cluster = Cluster.default(arguments.name, arguments.kubeconfig)
     match arguments.command:
         case "up":
             cluster.up()
@@ -57,8 +61,13 @@ def _run(arguments: argparse.Namespace) -> None:
             print(base(engine(), arguments.suite))
 
 
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run one command; exit 1 with one clear message when it fails."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(_parser().parse_args())
     except DevclusterError as error:

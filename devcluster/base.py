@@ -1,15 +1,17 @@
-"""Debian base images: pulled where an image registry can be reached, else made by debootstrap."""
+"""Debian base images: on a published one where it can be pulled, else made by debootstrap."""
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 from devcluster import cache
 from devcluster.engine import Engine, install_debian_packages
+from devcluster.errors import MissingToolError
 from devcluster.hosts import architecture, cache_folder
 from devcluster.process import run, step
 
-PULL_SECONDS = 20
+PUBLISHED = "docker.io/library/debian:{suite}-slim"
 PACKAGES = {
     # Skerry's own images
     "trixie": ("ca-certificates",),
@@ -19,6 +21,7 @@ PACKAGES = {
         *("procps", "runc", "ca-certificates", "curl", "jq", "pigz", "socat", "libseccomp2", "e2fsprogs", "hostname"),
     ),
 }
+EMPTIED = ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp", "dev", "proc", "sys")
 RECIPE = "1"
 
 
@@ -32,24 +35,50 @@ def mirror(sources: Path = Path("/etc/apt")) -> str | None:
 
 
 def base(engine: Engine, suite: str) -> str:
-    """Return the reference of a Debian image of the suite with the packages of `PACKAGES`."""
-    reference = f"localhost/devcluster-base:{suite}-{cache.digest(RECIPE, *PACKAGES[suite])}"
-    if engine.has_image(reference):
-        return reference
+    """Return the reference of a Debian image of the suite with the packages of `PACKAGES` and no apt lists."""
+    repository = "localhost/devcluster-base"
+    reference = f"{repository}:{suite}-{cache.digest(RECIPE, *PACKAGES[suite])}"
+    with cache.lock(cache_folder(), f"base-{suite}"):
+        if not engine.has_image(reference) and not _from_published(engine, suite, reference):
+            _from_packages(engine, suite, reference)
+    return reference
+
+
+def _from_published(engine: Engine, suite: str, reference: str) -> bool:
+    """Add the packages to the published image, when it can be pulled."""
+    published = PUBLISHED.format(suite=suite)
+    if not engine.has_image(published) and not engine.pull(published):
+        return False
+    recipe = (
+        f"FROM {published}\n"
+        f"RUN apt-get update && apt-get install --yes --no-install-recommends {' '.join(PACKAGES[suite])} "
+        "&& rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*\n"
+    )
+    with cache.scratch(cache_folder()) as folder, step(f"making a Debian {suite} base on {published}"):
+        (folder / "context").mkdir()
+        engine.build(recipe, folder / "context", reference)
+    return True
+
+
+def _from_packages(engine: Engine, suite: str, reference: str) -> None:
+    """Make the whole root file system with debootstrap."""
 
     def make(work: Path) -> None:
+        if os.geteuid() != 0:
+            message = f"{PUBLISHED.format(suite=suite)} cannot be pulled, and making it with debootstrap needs root"
+            raise MissingToolError(message)
         install_debian_packages("debootstrap")
         root = work / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES[suite])}", suite, str(root)]
+        found = mirror()
         with step(f"making a Debian {suite} base with debootstrap"):
-            run(*command, *([mirror() or ""] if mirror() else []))
-        for leftover in ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp"):
+            run(
+                *("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES[suite])}", suite, root),
+                *([found] if found else []),
+            )
+        for leftover in EMPTIED:
             shutil.rmtree(root / leftover, ignore_errors=True)
-            (root / leftover).mkdir(mode=0o1777 if leftover == "tmp" else 0o755)
+            (root / leftover).mkdir()
         (root / "tmp").chmod(0o1777)
-        for special in ("dev", "proc", "sys"):
-            shutil.rmtree(root / special, ignore_errors=True)
-            (root / special).mkdir()
         run("tar", "--create", "--numeric-owner", "--file", work / "rootfs.tar", "--directory", root, ".")
         shutil.rmtree(root)
 
@@ -57,4 +86,3 @@ def base(engine: Engine, suite: str) -> str:
     made = cache.folder(cache_folder() / "base", suite, key, make)
     with step(f"importing the Debian {suite} base"):
         engine.import_rootfs(made / "rootfs.tar", reference)
-    return reference

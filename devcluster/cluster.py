@@ -1,8 +1,7 @@
 """A kind cluster: made, mended, looked at, cut in two, removed."""
 
-import contextlib
-import ipaddress
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,18 +10,19 @@ from typing import Any
 
 import yaml
 
-from devcluster import cache, images, parts
-from devcluster.engine import Engine, engine
+from devcluster import cache, images, kindconfig, loading, parts
+from devcluster.engine import NETWORK, Engine, engine
 from devcluster.errors import ClusterError, CommandError
-from devcluster.hosts import cache_folder
-from devcluster.nodeimage import REPOSITORY, node_image
-from devcluster.process import run, say, step, succeeds
+from devcluster.hosts import Host, cache_folder
+from devcluster.nodeimage import BUILT, key, node_image
+from devcluster.nodes import Node, arrange_script, cut_script, restore_script
+from devcluster.process import run, say, step
 
-SITES = ("site-a", "site-b")
 API_SECONDS = 10
-POD_SUBNET = "10.244.0.0/16"
-SERVICE_SUBNET = "10.96.0.0/16"
-CUT_CHAIN = "DEVCLUSTER-CUT"
+CREATE_SECONDS = 900
+MEND_SECONDS = 90
+START_SECONDS = 240
+SYSTEM_NAMESPACES = ("kube-system", "local-path-storage")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Cluster:
     kubeconfig: Path
 
     @staticmethod
-    def default(name: str = "skerry") -> "Cluster":
+    def default(name: str = "skerry", kubeconfig: Path | None = None) -> "Cluster":
         """Return the cluster of that name, whether it is up or not."""
-        return Cluster(name, cache_folder() / f"kubeconfig-{name}")
+        return Cluster(name, (kubeconfig or cache_folder() / f"kubeconfig-{name}").absolute())
 
     @cached_property
     def engine(self) -> Engine:
@@ -50,53 +50,45 @@ class Cluster:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Names of the nodes, the control plane first."""
-        workers = (f"{self.name}-worker{'' if number == 1 else number}" for number in range(1, len(SITES) + 1))
-        return (f"{self.name}-control-plane", *workers)
+        return kindconfig.node_names(self.name)
 
     def up(self) -> None:
         """Make the cluster, mend it, or find it well; safe to run again and while another run goes on."""
         with cache.lock(cache_folder(), f"cluster-{self.name}"):
-            if self.healthy():
+            if self._answers() and self._mend():
                 say(f"== cluster {self.name} is up")
                 return
             self._remove()
             image = node_image(self.engine)
             parts.helm()
-            parts.build("registry")
             parts.clean_build_cache()
-            with step(f"creating the cluster {self.name}"):
-                self._create(image)
+            with step(f"creating the cluster {self.name}"), cache.scratch(cache_folder()) as folder:
+                settings = folder / "kind.yaml"
+                document = kindconfig.configuration(self.name, image, Host.here())
+                settings.write_text(yaml.safe_dump(document), encoding="utf-8")
+                self._create(settings, image.reference)
             with step("waiting for the nodes and the system's pods"):
-                self._connect()
-                self._label_sites()
-                self._wait()
-                self._cut_uplink()
+                self._arrange(self._look())
+                self._wait(START_SECONDS)
 
     def down(self) -> None:
-        """Remove the cluster and its kubeconfig; what was built stays in the cache."""
+        """Remove the cluster, its network and its kubeconfig; what was built stays in the cache."""
         with cache.lock(cache_folder(), f"cluster-{self.name}"):
-            self._remove()
+            if shutil.which("podman") or shutil.which("docker"):
+                self._remove()
+                self.engine.succeeds("network", "rm", NETWORK)  # fails, rightly, while another cluster is in it
+            self.kubeconfig.unlink(missing_ok=True)
 
     def healthy(self) -> bool:
-        """Tell whether the API server answers and every node is ready.
-
-        The API server is asked, because an engine goes on to call containers running whose processes were killed.
-        """
-        if not self.kubeconfig.exists():
-            return False
+        """Tell whether the API server answers and every node is ready."""
         try:
-            found = self.get("nodes", timeout=API_SECONDS)
+            return {node.name for node in self._look() if node.ready} >= set(self.nodes)
         except CommandError:
             return False
-        ready = {
-            node["metadata"]["name"]
-            for node in found
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
-        }
-        return ready >= set(self.nodes)
 
     def kubectl(self, *arguments: str | Path, text: str | None = None, timeout: float | None = None) -> str:
-        """Run kubectl against the cluster and return its stdout."""
+        """Run kubectl against the cluster, with `text` on its stdin, and return its stdout."""
+        self._exists()
         return run(parts.kubectl(), "--kubeconfig", self.kubeconfig, *arguments, text=text, timeout=timeout)
 
     def get(self, kind: str, *arguments: str, timeout: float | None = 60) -> list[dict[str, Any]]:
@@ -107,50 +99,59 @@ class Cluster:
 
     def helm(self, *arguments: str | Path, timeout: float | None = None) -> str:
         """Run Helm against the cluster and return its stdout."""
+        self._exists()
         return run(parts.helm(), "--kubeconfig", self.kubeconfig, *arguments, timeout=timeout)
 
     def images(self, *names: str) -> dict[str, str]:
         """Build the project's images (all, or those named) and return their references by name."""
         return images.build(self.engine, names)
 
-    def load(self, references: Iterable[str]) -> None:
-        """Load images of the engine's store into all nodes, but for those that are there."""
-        for reference in references:
-            wanted = [node for node in self.nodes if not self._has_image(node, reference)]
-            if not wanted:
-                continue
-            with step(f"loading {reference} into {len(wanted)} nodes"), images.archive(self.engine, reference) as path:
-                command = ("load", "image-archive", path, "--name", self.name, "--nodes", ",".join(wanted))
-                run(parts.kind(), *command, env=self.engine.env)
+    def load(self, sources: Iterable[str | Path]) -> None:
+        """Load images of the engine's store, or archives of images, into all nodes that do not have them."""
+        self._exists()
+        references = [str(source) for source in sources]
+        archives = [Path(source) for source in references if Path(source).is_file()]
+        stored = {
+            loading.Wanted(loading.full_name(source), self.engine.image_id(source)[: loading.MARK_LENGTH]): source
+            for source in references
+            if not Path(source).is_file()
+        }
+        if missing := self._missing(list(stored)):
+            with cache.scratch(cache_folder()) as folder:
+                absent = {image: stored[image] for lacking in missing.values() for image in lacking}
+                with step(f"saving {', '.join(absent.values())}"):
+                    self.engine.save(absent.values(), folder / "images.tar")
+                self._import(folder / "images.tar", list(absent), list(missing))
+        for archive in archives:
+            wanted = loading.archive_images(archive)
+            if missing := self._missing(wanted):
+                self._import(archive, wanted, list(missing))
 
     def cut(self, node: str) -> None:
         """Cut a node from all others, as if its uplink were gone; what runs on it goes on."""
         self._known(node)
-        peers = [self._address(other) for other in self.nodes if other != node]
-        commands = [f"iptables -N {CUT_CHAIN} 2>/dev/null || iptables -F {CUT_CHAIN}"]
-        commands += [f"iptables -A {CUT_CHAIN} -s {peer} -j DROP" for peer in peers]
-        commands += [f"iptables -A {CUT_CHAIN} -d {peer} -j DROP" for peer in peers]
-        commands += [
-            f"iptables -C {hook} -j {CUT_CHAIN} 2>/dev/null || iptables -I {hook} -j {CUT_CHAIN}"
-            for hook in ("INPUT", "OUTPUT", "FORWARD")
-        ]
-        self._on(node, " && ".join(f"({command})" for command in commands))
+        self._on(node, cut_script([other for other in self._look() if other.name != node]))
 
     def restore(self, node: str) -> None:
         """Heal what `cut` did."""
         self._known(node)
-        self._on(
-            node,
-            "for hook in INPUT OUTPUT FORWARD; do "
-            f"while iptables -D $hook -j {CUT_CHAIN} 2>/dev/null; do :; done; done; "
-            f"iptables -F {CUT_CHAIN} 2>/dev/null; iptables -X {CUT_CHAIN} 2>/dev/null; true",
-        )
+        self._on(node, restore_script())
 
     def status(self) -> str:
-        """Return a text that says whether the cluster is up, and with what."""
-        if not self.healthy():
-            return f"cluster {self.name} is not up: `python -m devcluster up` makes or mends it\n"
+        """Return a text that says how the nodes are.
+
+        Raises:
+            ClusterError: The cluster is not up.
+        """
+        if not self._answers():
+            message = f"cluster {self.name} is not up: `python -m devcluster up` makes or mends it"
+            raise ClusterError(message)
         return self.kubectl("get", "nodes", "--output", "wide", "--label-columns", "topology.kubernetes.io/zone")
+
+    def _exists(self) -> None:
+        if not self.kubeconfig.is_file():
+            message = f"no kubeconfig of cluster {self.name}: `python -m devcluster up` makes the cluster"
+            raise ClusterError(message)
 
     def _known(self, node: str) -> None:
         if node not in self.nodes:
@@ -158,118 +159,97 @@ class Cluster:
             raise ClusterError(message)
 
     def _on(self, node: str, script: str) -> str:
-        return self.engine.run("exec", node, "sh", "-c", script)
+        return self.engine.run("exec", node, "sh", "-c", script, timeout=MEND_SECONDS)
 
-    def _has_image(self, node: str, reference: str) -> bool:
-        return succeeds(
-            self.engine.name,
-            *("exec", node, "sh", "-c", f"ctr -n k8s.io images ls -q name=={reference} | grep -q ."),
-            env=self.engine.env,
-        )
+    def _look(self) -> list[Node]:
+        if not self.kubeconfig.is_file():
+            return []
+        return [Node.of(found) for found in self.get("nodes", timeout=API_SECONDS)]
+
+    def _answers(self) -> bool:
+        """Tell whether the API server answers and knows every node, if need be after renewing the kubeconfig.
+
+        The API server is asked, because an engine goes on to call containers running whose processes were killed.
+        """
+        for renew in (False, True):
+            try:
+                if renew:
+                    self._kind("export", "kubeconfig", "--name", self.name, "--kubeconfig", self.kubeconfig)
+                if {node.name for node in self._look()} >= set(self.nodes):
+                    return True
+            except CommandError:
+                continue
+        return False
+
+    def _mend(self) -> bool:
+        """Put right whatever can be without making the cluster anew, and tell whether it is well then."""
+        try:
+            found = self._look()
+            for node in found:
+                self._on(node.name, restore_script())
+            self._arrange(found)
+            if all(node.ready for node in found):
+                self._wait(MEND_SECONDS)
+            else:
+                with step(f"waiting for {', '.join(node.name for node in found if not node.ready)}"):
+                    self._wait(MEND_SECONDS)
+            image = self.engine.run("inspect", "--format", "{{.Config.Image}}", self.nodes[0]).strip()
+        except CommandError as error:
+            say(f"== cluster {self.name} cannot be mended and is made anew: {error}")
+            return False
+        if image.startswith(f"{BUILT}:") and image != f"{BUILT}:{key()}":
+            say(f"== cluster {self.name} was made from an older recipe; `down` and `up` renew it")
+        return True
+
+    def _arrange(self, found: list[Node]) -> None:
+        if not all(node.pods and node.address for node in found):
+            message = f"nodes of {self.name} have no address or no network for pods: the controller manager gives them"
+            raise ClusterError(message)
+        for node in found:
+            self._on(node.name, arrange_script(node, [other for other in found if other is not node]))
+
+    def _wait(self, seconds: int) -> None:
+        limit = f"--timeout={seconds}s"
+        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", limit)
+        for namespace in SYSTEM_NAMESPACES:
+            self.kubectl(
+                *("wait", "--for=condition=Available", "deployments", "--all", "--namespace", namespace, limit)
+            )
+
+    def _kind(self, *arguments: str | Path, timeout: float | None = None) -> str:
+        return run(parts.kind(), *arguments, env=self.engine.env, timeout=timeout)
+
+    def _create(self, settings: Path, image: str) -> None:
+        command = ("create", "cluster", "--config", settings, "--image", image, "--retain")
+        try:
+            self._kind(*command, "--kubeconfig", self.kubeconfig, timeout=CREATE_SECONDS)
+        except CommandError:
+            journal = ("exec", self.nodes[0], "journalctl", "--no-pager", "--lines", "30")
+            if self.engine.succeeds(*journal):
+                say(f"the control plane's journal ends with:\n{self.engine.run(*journal)}")
+            raise
 
     def _remove(self) -> None:
         """Remove what there may be, whatever state it is in."""
-        if succeeds(parts.kind(), "get", "nodes", "--name", self.name, env=self.engine.env):
-            with contextlib.suppress(CommandError):
-                run(
-                    *(parts.kind(), "delete", "cluster", "--name", self.name, "--kubeconfig", self.kubeconfig),
-                    env=self.engine.env,
-                )
-        for node in self.nodes:
-            self.engine.succeeds("rm", "--force", "--volumes", node)
+        try:
+            self._kind("delete", "cluster", "--name", self.name, "--kubeconfig", self.kubeconfig)
+        except CommandError as error:
+            say(f"== kind could not remove everything, going on without it: {error}")
+        label = f"label=io.x-k8s.kind.cluster={self.name}"
+        for leftover in self.engine.run("ps", "--all", "--quiet", "--filter", label).split():
+            self.engine.run("rm", "--force", "--volumes", leftover)
         self.kubeconfig.unlink(missing_ok=True)
 
-    def _configuration(self) -> dict[str, Any]:
-        patches = [
-            {
-                "kind": "ClusterConfiguration",
-                "apiVersion": "kubeadm.k8s.io/v1beta4",
-                "imageRepository": REPOSITORY,
-                "dns": {"imageRepository": REPOSITORY},
-            },
-            {
-                "kind": "KubeletConfiguration",
-                "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                "failCgroupV1": False,
-                "cgroupDriver": "systemd",
-            },
-        ]
-        return {
-            "kind": "Cluster",
-            "apiVersion": "kind.x-k8s.io/v1alpha4",
-            "name": self.name,
-            "networking": {
-                "disableDefaultCNI": True,
-                "apiServerAddress": "127.0.0.1",
-                "podSubnet": POD_SUBNET,
-                "serviceSubnet": SERVICE_SUBNET,
-                "kubeProxyMode": "iptables",  # NodePorts on localhost: how nodes pull from Skerry's registry
-            },
-            "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in SITES)],
-            "kubeadmConfigPatches": [yaml.safe_dump(patch) for patch in patches],
-        }
+    def _missing(self, wanted: list[loading.Wanted]) -> dict[str, list[loading.Wanted]]:
+        """Return the nodes that lack some of the images, each with those that it lacks."""
+        if not wanted:
+            return {}
+        there = {node: loading.present(self._on(node, "ctr -n k8s.io images ls")) for node in self.nodes}
+        absent = {node: [image for image in wanted if image not in present] for node, present in there.items()}
+        return {node: lacking for node, lacking in absent.items() if lacking}
 
-    def _create(self, image: str) -> None:
-        configuration = cache_folder() / f"kind-{self.name}.yaml"
-        configuration.write_text(yaml.safe_dump(self._configuration()), encoding="utf-8")
-        command = (parts.kind(), "create", "cluster", "--config", configuration, "--image", image, "--retain")
-        try:
-            run(*command, "--kubeconfig", self.kubeconfig, env=self.engine.env, timeout=900)
-        except CommandError:
-            logs = self.engine.succeeds("exec", self.nodes[0], "true") and self.engine.run(
-                "exec", self.nodes[0], "journalctl", "--no-pager", "--lines", "30"
-            )
-            say(f"the control plane's journal ends with:\n{logs}")
-            raise
-
-    def _address(self, node: str) -> str:
-        found = self.get("node", node)[0]
-        return next(str(a["address"]) for a in found["status"]["addresses"] if a["type"] == "InternalIP")
-
-    def _connect(self) -> None:
-        """Give every node a bridge for its pods and routes to the pods of the others."""
-        networks = {node["metadata"]["name"]: node["spec"]["podCIDR"] for node in self.get("nodes")}
-        addresses = {node: self._address(node) for node in networks}
-        for node, network in networks.items():
-            gateway = str(next(ipaddress.ip_network(network).hosts()))
-            plugins = [
-                {
-                    "type": "bridge",
-                    "bridge": "cni0",
-                    "isGateway": True,
-                    "ipMasq": False,
-                    "hairpinMode": True,
-                    "ipam": {
-                        "type": "host-local",
-                        "ranges": [[{"subnet": network, "gateway": gateway}]],
-                        "routes": [{"dst": "0.0.0.0/0"}],
-                    },
-                },
-                {"type": "portmap", "capabilities": {"portMappings": True}},
-            ]
-            conflist = json.dumps({"cniVersion": "1.0.0", "name": "devcluster", "plugins": plugins})
-            routes = "; ".join(
-                f"ip route replace {other} via {addresses[peer]}" for peer, other in networks.items() if peer != node
-            )
-            write = (
-                f"cat > /etc/cni/net.d/.tmp <<'END'\n{conflist}\nEND\n"
-                "mv /etc/cni/net.d/.tmp /etc/cni/net.d/10-devcluster.conflist"
-            )
-            self._on(node, f"{write}; {routes}")
-
-    def _label_sites(self) -> None:
-        for node, site in zip(self.nodes[1:], SITES, strict=True):
-            self.kubectl("label", "node", node, f"topology.kubernetes.io/zone={site}", "--overwrite")
-
-    def _wait(self) -> None:
-        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=180s")
-        for namespace in ("kube-system", "local-path-storage"):
-            self.kubectl(
-                *("wait", "--for=condition=Available", "deployments", "--all"),
-                *("--namespace", namespace, "--timeout=180s"),
-            )
-
-    def _cut_uplink(self) -> None:
-        """Take every node's way out: a site without uplink is the normal case here."""
-        for node in self.nodes:
-            self._on(node, "ip route del default 2>/dev/null; true")
+    def _import(self, archive: Path, wanted: list[loading.Wanted], targets: list[str]) -> None:
+        with step(f"loading {', '.join(image.name for image in wanted)} into {len(targets)} nodes"):
+            self._kind("load", "image-archive", archive, "--name", self.name, "--nodes", ",".join(targets))
+            for node in targets:
+                self._on(node, loading.mark_script(wanted))

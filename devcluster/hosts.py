@@ -7,31 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CAP_SYS_RESOURCE = 24
-USUAL_NOFILE = 1_048_576
+from devcluster.errors import MissingToolError
 
-# Files that package managers of the host read, wanted inside image builds and mounted there, never copied.
-BUILD_FILES = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
-# Variables of the host that package managers inside image builds want as well.
-BUILD_VARIABLES = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "PIP_CERT",
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_DEFAULT_TIMEOUT",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
+CAP_SYS_RESOURCE = 24
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
 class Host:
-    """The machine, as far as a cluster of containers cares."""
+    """The machine, as far as a cluster of containers cares.
+
+    Attributes:
+        unified_cgroups: It has cgroup v2 alone, not v1 or both.
+        systemd: Systemd manages the cgroups of services.
+        may_raise_limits: Programs may raise their limits and lower their OOM scores (CAP_SYS_RESOURCE).
+        nofile: Open files that a program may have.
+    """
 
     unified_cgroups: bool
+    systemd: bool
     may_raise_limits: bool
     nofile: int
 
@@ -42,37 +36,50 @@ class Host:
         effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
         return Host(
             unified_cgroups=(root / "sys/fs/cgroup/cgroup.controllers").exists(),
+            systemd=(root / "run/systemd/system").exists(),
             may_raise_limits=bool(int(effective, 16) >> CAP_SYS_RESOURCE & 1),
             nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
 
     def containers_conf(self) -> str:
-        """Return the settings with which Podman runs kind's nodes on this machine.
+        """Return the settings that Podman needs on this machine to run kind's nodes.
 
-        Podman asks for more open files than a machine without CAP_SYS_RESOURCE grants; crun refuses hybrid cgroups; DNS
-        between nodes needs netavark.
+        DNS between nodes needs netavark. Podman asks for 1048576 open files, more than a machine without
+        CAP_SYS_RESOURCE grants. crun, the usual runtime, refuses hybrid cgroups.
         """
-        manager = "systemd" if self.unified_cgroups and Path("/run/systemd/system").exists() else "cgroupfs"
-        nofile = USUAL_NOFILE if self.may_raise_limits else min(self.nofile, USUAL_NOFILE)
-        return (
-            "[containers]\n"
-            f'default_ulimits = ["nofile={nofile}:{nofile}", "nproc={nofile}:{nofile}"]\n'
-            "[engine]\n"
-            'runtime = "runc"\n'
-            f'cgroup_manager = "{manager}"\n'
-            "[network]\n"
-            'network_backend = "netavark"\n'
-        )
+        lines = []
+        if not self.may_raise_limits:
+            lines += ["[containers]", f'default_ulimits = ["nofile={self.nofile}:{self.nofile}", "nproc=20000:20000"]']
+        lines += [
+            "[engine]",
+            f'cgroup_manager = "{"systemd" if self.unified_cgroups and self.systemd else "cgroupfs"}"',
+        ]
+        if not self.unified_cgroups:
+            lines += ['runtime = "runc"']
+        lines += ["[network]", 'network_backend = "netavark"']
+        return "\n".join(lines) + "\n"
 
-    @property
-    def restrict_oom_score(self) -> bool:
-        """Whether containerd must not lower OOM scores, because it may not."""
-        return not self.may_raise_limits
+    def containerd_patches(self) -> list[str]:
+        """Return what the nodes' containerd needs on this machine, as TOML for each version of its configuration."""
+        if self.may_raise_limits:
+            return []
+        return [
+            f'version = {version}\n[plugins."{plugin}"]\nrestrict_oom_score_adj = true\n'
+            for version, plugin in ((2, "io.containerd.grpc.v1.cri"), (3, "io.containerd.cri.v1.runtime"))
+        ]
 
 
-def architecture() -> str:
-    """Return this machine's architecture in the words of Go, Debian and Kubernetes."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+def architecture(machine: str = "") -> str:
+    """Return a machine's architecture (default: this one's) in the words of Go, Debian and Kubernetes.
+
+    Raises:
+        MissingToolError: Nodes cannot be built for it.
+    """
+    machine = machine or platform.machine()
+    if machine not in ARCHITECTURES:
+        message = f"no nodes for the architecture {machine}: there are some for {', '.join(ARCHITECTURES)}"
+        raise MissingToolError(message)
+    return ARCHITECTURES[machine]
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -81,15 +88,3 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     folder = base / "skerry-devcluster"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def build_mounts() -> list[str]:
-    """Return `--volume` and `--env` arguments that let package managers work inside image builds as on the host."""
-    arguments: list[str] = []
-    for name in BUILD_FILES:
-        if Path(name).exists():
-            arguments += ["--volume", f"{name}:{name}:ro"]
-    for name in BUILD_VARIABLES:
-        if value := os.environ.get(name):
-            arguments += ["--env", f"{name}={value}"]
-    return arguments

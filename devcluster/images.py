@@ -1,40 +1,51 @@
 """The project's images, built from `images/<name>/Dockerfile` when what they are made of has changed."""
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from devcluster import cache, parts
+from devcluster import buildsettings, cache, parts
 from devcluster.base import base
 from devcluster.engine import Engine
 from devcluster.errors import DevclusterError
-from devcluster.hosts import build_mounts, cache_folder
+from devcluster.hosts import cache_folder
 from devcluster.process import step
 
 ROOT = Path(__file__).parents[1]
 REGISTRY = "registry"
+PUBLISHED_REGISTRY = "docker.io/library/registry:3"
+# Both the built and the published image run `registry serve FILE`.
+REGISTRY_RECIPE = (
+    "FROM scratch\nCOPY registry /usr/local/bin/registry\nENV PATH=/usr/local/bin\nUSER 65532:65532\n"
+    'ENTRYPOINT ["registry"]\nCMD ["serve", "/etc/distribution/config.yml"]\n'
+)
+KEPT = 2  # references of one image in the store: the newest, and the one before for whoever goes back
 
 
-def names() -> list[str]:
+def names(root: Path = ROOT) -> list[str]:
     """Return the names of all images: the project's, and the registry that the chart runs."""
-    return [*sorted(path.parent.name for path in ROOT.glob("images/*/Dockerfile")), REGISTRY]
+    return [*sorted(path.parent.name for path in root.glob("images/*/Dockerfile")), REGISTRY]
 
 
 def inputs(name: str, root: Path = ROOT) -> list[Path]:
-    """Return the files that an image is made of, as `images/<name>/inputs.txt` lists them by globs.
+    """Return the files that an image is made of: its Dockerfile and what `images/<name>/inputs.txt` lists by globs.
 
     Raises:
-        DevclusterError: A glob matches nothing, so that a change of what was meant would go unnoticed.
+        DevclusterError: The list is missing, or a glob matches nothing, so that a change would go unnoticed.
     """
     folder = root / "images" / name
+    listing = folder / "inputs.txt"
+    if not listing.is_file():
+        message = f"images/{name}/inputs.txt is missing: it lists the files that the image is made of, a glob a line"
+        raise DevclusterError(message)
     found = {folder / "Dockerfile"}
-    for line in (folder / "inputs.txt").read_text(encoding="utf-8").splitlines():
+    for line in listing.read_text(encoding="utf-8").splitlines():
         pattern = line.strip()
         if not pattern or pattern.startswith("#"):
             continue
-        matched = {path for path in root.glob(pattern) if path.is_file() and "__pycache__" not in path.parts}
+        # In Python before 3.13 a final `**` matches folders only.
+        whole = f"{pattern}/*" if pattern.endswith("**") else pattern
+        matched = {path for path in root.glob(whole) if path.is_file() and "__pycache__" not in path.parts}
         if not matched:
             message = f"images/{name}/inputs.txt: {pattern!r} matches no file"
             raise DevclusterError(message)
@@ -42,54 +53,65 @@ def inputs(name: str, root: Path = ROOT) -> list[Path]:
     return sorted(found)
 
 
-def _registry(engine: Engine) -> str:
-    """Return the image of the distribution registry: one program on the Debian base."""
-    start = base(engine, "trixie")
-    program = parts.build("registry") / "registry"
-    recipe = (
-        f"FROM {start}\nCOPY registry /usr/local/bin/registry\n"
-        'USER 65532:65532\nENTRYPOINT ["/usr/local/bin/registry"]\nCMD ["serve", "/etc/distribution/config.yml"]\n'
-    )
-    reference = f"localhost/skerry-registry:{cache.digest(recipe, program)}"
-    if not engine.has_image(reference):
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as folder, step(f"building {reference}"):
-            shutil.copy2(program, folder)
-            dockerfile = Path(folder) / "Dockerfile"
-            dockerfile.write_text(recipe, encoding="utf-8")
-            engine.run("build", "--quiet", "--tag", reference, "--file", dockerfile, folder)
-    return reference
+def reference(name: str, start: str, root: Path = ROOT) -> str:
+    """Return the reference of an image, which changes with its base and its inputs and with nothing else."""
+    return f"localhost/skerry-{name}:{cache.digest(start, cache.tree_digest(root, inputs(name, root)))}"
 
 
-def _project(engine: Engine, name: str) -> str:
-    start = base(engine, "trixie")
-    reference = f"localhost/skerry-{name}:{cache.digest(start, cache.tree_digest(ROOT, inputs(name)))}"
-    if not engine.has_image(reference):
-        pip_cache = cache_folder() / "pip"
-        pip_cache.mkdir(exist_ok=True)
-        with step(f"building {reference}"):
-            engine.run(
-                *("build", "--quiet", "--network", "host", "--tag", reference, "--build-arg", f"BASE={start}"),
-                *build_mounts(),
-                *("--volume", f"{pip_cache}:/root/.cache/pip"),
-                *("--layers", "--file", ROOT / "images" / name / "Dockerfile", ROOT),
-            )
-    return reference
-
-
-def build(engine: Engine, wanted: Sequence[str] = ()) -> dict[str, str]:
+def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
     """Build the images named, or all, and return their references by name."""
-    unknown = sorted(set(wanted) - set(names()))
+    unknown = sorted(set(wanted) - set(names(root)))
     if unknown:
-        message = f"no image named {', '.join(unknown)}: there are {', '.join(names())}"
+        message = f"no image named {', '.join(unknown)}: there are {', '.join(names(root))}"
         raise DevclusterError(message)
     with cache.lock(cache_folder(), "images"):
-        return {name: _registry(engine) if name == REGISTRY else _project(engine, name) for name in wanted or names()}
+        return {
+            name: _registry(engine) if name == REGISTRY else _project(engine, name, root)
+            for name in wanted or names(root)
+        }
 
 
-@contextmanager
-def archive(engine: Engine, reference: str) -> Iterator[Path]:
-    """Give an archive of an image that is removed afterwards."""
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        path = Path(folder) / "image.tar"
-        engine.save(reference, path)
-        yield path
+def _registry(engine: Engine) -> str:
+    """Return the image of the distribution registry, published or built."""
+    repository = f"localhost/skerry-{REGISTRY}"
+    if engine.has_image(PUBLISHED_REGISTRY):
+        return _tag_published(engine, repository)
+    built = f"{repository}:{cache.digest(REGISTRY_RECIPE, parts.key(REGISTRY))}"
+    if engine.has_image(built):
+        return built
+    if engine.pull(PUBLISHED_REGISTRY):
+        return _tag_published(engine, repository)
+    program = parts.build(REGISTRY) / "registry"
+    with cache.scratch(cache_folder()) as folder, step(f"building {built}"):
+        context = folder / "context"
+        context.mkdir()
+        shutil.copy2(program, context)
+        engine.build(REGISTRY_RECIPE, context, built)
+    parts.clean_build_cache()
+    engine.keep(repository, KEPT)
+    return built
+
+
+def _tag_published(engine: Engine, repository: str) -> str:
+    """Give the published image a name of ours, which no node looks for in the internet."""
+    tagged = f"{repository}:{engine.image_id(PUBLISHED_REGISTRY)[:12]}"
+    engine.run("tag", PUBLISHED_REGISTRY, tagged)
+    return tagged
+
+
+def _project(engine: Engine, name: str, root: Path) -> str:
+    start = base(engine, "trixie")
+    wanted = reference(name, start, root)
+    if engine.has_image(wanted):
+        return wanted
+    pip_cache = cache_folder() / "pip"
+    pip_cache.mkdir(exist_ok=True)
+    with cache.scratch(cache_folder()) as folder, step(f"building {wanted}"):
+        # Docker reaches package registries by its own settings, and cannot mount files while it builds.
+        mounts = buildsettings.mounts(folder, pip_cache) if engine.name == "podman" else []
+        engine.run(
+            *("build", "--quiet", "--network", "host", "--tag", wanted, "--build-arg", f"BASE={start}", *mounts),
+            *("--file", root / "images" / name / "Dockerfile", root),
+        )
+    engine.keep(f"localhost/skerry-{name}", KEPT)
+    return wanted

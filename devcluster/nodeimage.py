@@ -2,20 +2,40 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import cache, parts
 from devcluster.base import base
 from devcluster.engine import Engine
-from devcluster.hosts import Host, architecture, cache_folder
+from devcluster.hosts import architecture, cache_folder
 from devcluster.process import run, step
 
+# The first that can be pulled is taken; the second is the default of the pinned kind.
+PUBLISHED = (
+    f"docker.io/kindest/node:{parts.KUBERNETES_VERSION}",
+    "docker.io/kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5",
+)
+BUILT = "localhost/devcluster-node"
 REPOSITORY = "devcluster.local/k8s"
-LOCAL_PATH_IMAGE = "devcluster.local/local-path-provisioner:v0.0.30"
+LOCAL_PATH_IMAGE = f"devcluster.local/local-path-provisioner:{parts.LOCAL_PATH_VERSION}"
+BUILD_LABEL = "dev.skerry.devcluster=node-build"
 HELPER_IMAGE = f"{REPOSITORY}/kube-proxy:{parts.KUBERNETES_VERSION}"
 FILES = Path(__file__).parent / "files"
-NODE_PARTS = ("kubernetes", "containerd", "etcd", "coredns", "cni", "local-path")
-PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+NODE_PARTS = ("kubernetes", "containerd", "etcd", "coredns", "cni", "local-path", "pause")
+
+
+@dataclass(frozen=True)
+class NodeImage:
+    """What nodes are made of.
+
+    Attributes:
+        reference: The image in the engine's store.
+        repository: Where kubeadm finds the components' images in it, if that is not its default.
+    """
+
+    reference: str
+    repository: str | None
 
 
 def _image_names(kubeadm: Path) -> dict[str, str]:
@@ -40,8 +60,7 @@ def _component_images(engine: Engine, folder: Path, built: dict[str, Path]) -> d
     }
     context = folder / "context"
     context.mkdir()
-    (context / "pause.c").write_text(PAUSE, encoding="utf-8")
-    run("gcc", "-static", "-Os", "-s", "-o", context / "pause", context / "pause.c")
+    shutil.copy2(built["pause"] / "pause", context)
     shutil.copy2(built["local-path"] / "local-path-provisioner", context)
     recipes = {
         names["pause"]: 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n',
@@ -56,19 +75,11 @@ def _component_images(engine: Engine, folder: Path, built: dict[str, Path]) -> d
         recipes[names[name]] = f"{start}\nCOPY {name} /usr/local/bin/{name}\nENV PATH={path}\n{entry}"
     images = folder / "images"
     images.mkdir()
-    for number, (reference, recipe) in enumerate(recipes.items()):
-        dockerfile = folder / f"Dockerfile.{number}"
-        dockerfile.write_text(recipe, encoding="utf-8")
-        engine.run("build", "--quiet", "--tag", reference, "--file", dockerfile, context)
-        engine.save(reference, images / f"{number}.tar")
+    for reference, recipe in recipes.items():
+        engine.build(recipe, context, reference)
+    engine.save(recipes, images / "components.tar")
     shutil.rmtree(context)
     return names
-
-
-def _containerd_config(pause: str) -> str:
-    text = (FILES / "containerd.toml").read_text(encoding="utf-8")
-    host = Host.here()
-    return text.replace("@PAUSE@", pause).replace("@RESTRICT_OOM@", str(host.restrict_oom_score).lower())
 
 
 def _node_dockerfile(raw: str) -> str:
@@ -106,25 +117,26 @@ def _raw_node(engine: Engine, work: Path, built: dict[str, Path], pause: str, ta
     for name, programs, source in (
         ("bin", ("kubeadm", "kubelet", "kubectl"), built["kubernetes"]),
         ("containerd", ("containerd", "ctr", "containerd-shim-runc-v2"), built["containerd"]),
-        ("cni", ("bridge", "loopback", "host-local", "portmap"), built["cni"]),
+        ("cni", tuple(parts.PARTS["cni"].packages), built["cni"]),
     ):
         (context / name).mkdir()
         for program in programs:
             shutil.copy2(source / program, context / name / program)
-    (context / "config.toml").write_text(_containerd_config(pause), encoding="utf-8")
+    containerd = (FILES / "containerd.toml").read_text(encoding="utf-8").replace("@PAUSE@", pause)
+    (context / "config.toml").write_text(containerd, encoding="utf-8")
     (context / "manifests").mkdir()
     storage = (FILES / "storage.yaml").read_text(encoding="utf-8")
     storage = storage.replace("@IMAGE@", LOCAL_PATH_IMAGE).replace("@HELPER@", HELPER_IMAGE)
     (context / "manifests" / "default-storage.yaml").write_text(storage, encoding="utf-8")
     (context / "version").write_text(parts.KUBERNETES_VERSION, encoding="utf-8")
-    (work / "Dockerfile.node").write_text(_node_dockerfile(base(engine, "bookworm")), encoding="utf-8")
-    engine.run("build", "--quiet", "--tag", tag, "--file", work / "Dockerfile.node", context)
+    engine.build(_node_dockerfile(base(engine, "bookworm")), context, tag)
 
 
 def _with_images(engine: Engine, images: Path, raw: str, tag: str) -> None:
     """Import the components' images into the node image's containerd, and commit that."""
+    for leftover in engine.run("ps", "--all", "--quiet", "--filter", f"label={BUILD_LABEL}").split():
+        engine.succeeds("rm", "--force", "--volumes", leftover)
     name = f"devcluster-node-build-{tag.rsplit(':', 1)[1]}"
-    engine.succeeds("rm", "--force", name)
     script = (
         "containerd >/tmp/containerd.log 2>&1 & "
         "for i in $(seq 100); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done; "
@@ -133,52 +145,69 @@ def _with_images(engine: Engine, images: Path, raw: str, tag: str) -> None:
     )
     try:
         engine.run(
-            *("run", "--name", name, "--privileged", "--network", "none", "--volume", f"{images}:/images:ro"),
+            *(
+                "run",
+                "--name",
+                name,
+                "--label",
+                BUILD_LABEL,
+                "--privileged",
+                "--network",
+                "none",
+                "--volume",
+                f"{images}:/images:ro",
+            ),
             *("--entrypoint", "/bin/bash", raw, "-c", script),
         )
         entrypoint = json.dumps(["/usr/local/bin/entrypoint", "/sbin/init"])
-        engine.run("commit", "--change", f"ENTRYPOINT {entrypoint}", "--change", "CMD []", name, tag)
+        engine.run(
+            "commit",
+            "--change",
+            "LABEL dev.skerry.devcluster=node",
+            "--change",
+            f"ENTRYPOINT {entrypoint}",
+            "--change",
+            "CMD []",
+            name,
+            tag,
+        )
     finally:
-        engine.succeeds("rm", "--force", name)
-
-
-def published(engine: Engine) -> str | None:
-    """Return the published node image, when it is here or can be pulled soon."""
-    reference = f"kindest/node:{parts.KUBERNETES_VERSION}"
-    if engine.has_image(reference):
-        return reference
-    registry = f"docker.io/{reference}"
-    if engine.name == "docker" and engine.succeeds("pull", "--quiet", registry):
-        return reference
-    return None
+        engine.succeeds("rm", "--force", "--volumes", name)
 
 
 def key() -> str:
     """Return the digest of all that a node image is made from."""
-    pins = [path for name in (*NODE_PARTS, "kind") for path in sorted(parts.PARTS[name].folder.glob("go.*"))]
-    here = [Path(__file__), Path(__file__).with_name("base.py"), *sorted(FILES.iterdir())]
-    return cache.digest(architecture(), str(Host.here().restrict_oom_score), *pins, *here)
+    recipe = [Path(__file__), Path(__file__).with_name("base.py"), *sorted(FILES.iterdir())]
+    kind_pins = sorted(parts.PARTS["kind"].folder.iterdir())
+    return cache.digest(architecture(), *(parts.key(name) for name in NODE_PARTS), *kind_pins, *recipe)
 
 
-def node_image(engine: Engine) -> str:
-    """Return the reference of the node image; this is the one place that chooses between published and built."""
-    if reference := published(engine):
-        return reference
-    tag = f"localhost/devcluster-node:{key()}"
-    if engine.has_image(tag):
-        return tag
+def node_image(engine: Engine) -> NodeImage:
+    """Return the image for the nodes: the one place that chooses between a published and a built one.
+
+    What is in the engine's store is taken first, so that the choice stays the same and costs no time.
+    """
+    for reference in PUBLISHED:
+        if engine.has_image(reference):
+            return NodeImage(reference, None)
+    built = NodeImage(f"{BUILT}:{key()}", REPOSITORY)
+    with cache.lock(cache_folder(), "node-image"):
+        if engine.has_image(built.reference):
+            return built
+        for reference in PUBLISHED:
+            if engine.pull(reference):
+                return NodeImage(reference, None)
+        _build(engine, built.reference)
+    engine.keep(BUILT, newest=1)
+    return built
+
+
+def _build(engine: Engine, tag: str) -> None:
     built = {name: parts.build(name) for name in NODE_PARTS}
-    work = cache_folder() / "node-build"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        with step("making the node image"):
-            raw = f"localhost/devcluster-node-raw:{key()}"
-            names = _component_images(engine, work, built)
-            _raw_node(engine, work, built, names["pause"], raw)
-            _with_images(engine, work / "images", raw, tag)
-            for reference in (raw, LOCAL_PATH_IMAGE, *names.values()):
-                engine.succeeds("rmi", "--force", reference)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return tag
+    raw = f"{BUILT}-raw:{tag.rsplit(':', 1)[1]}"
+    with cache.scratch(cache_folder()) as work, step("making the node image"):
+        names = _component_images(engine, work, built)
+        _raw_node(engine, work, built, names["pause"], raw)
+        _with_images(engine, work / "images", raw, tag)
+        for reference in (raw, LOCAL_PATH_IMAGE, *names.values()):
+            engine.succeeds("rmi", "--force", reference)

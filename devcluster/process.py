@@ -1,17 +1,22 @@
 """Running programs, saying what goes on."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from devcluster.errors import CommandError
 
 HEARTBEAT_SECONDS = 30
+# The codes with which a shell and `timeout` say the same.
+NOT_FOUND = 127
+TIMED_OUT = 124
 
 
 def say(text: str) -> None:
@@ -38,6 +43,15 @@ def step(text: str) -> Iterator[None]:
     say(f"   {text}: {time.monotonic() - started:.1f} s")
 
 
+@cache
+def _leash() -> tuple[str, ...]:
+    """Return the words before a command that end it when this process is killed, where the machine has them.
+
+    A build or a half-made cluster that goes on alone would get in the way of the next run, which cleans up after this.
+    """
+    return ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+
+
 def run(
     *command: str | Path,
     env: Mapping[str, str] | None = None,
@@ -58,9 +72,11 @@ def run(
         CommandError: The program ended with an error, could not be started, or did not end in time.
     """
     words = [str(word) for word in command]
+    if not shutil.which(words[0]):
+        raise CommandError(words, NOT_FOUND, f"{words[0]}: no such program")
     try:
         done = subprocess.run(
-            words,
+            [*_leash(), *words],
             env={**os.environ, **(env or {})},
             cwd=cwd,
             input=text,
@@ -71,9 +87,7 @@ def run(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CommandError(words, -1, f"not done after {timeout} s") from error
-    except OSError as error:
-        raise CommandError(words, -1, str(error)) from error
+        raise CommandError(words, TIMED_OUT, f"not done after {timeout} s") from error
     if done.returncode != 0:
         raise CommandError(words, done.returncode, done.stdout + done.stderr)
     return done.stdout

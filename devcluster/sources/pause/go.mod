@@ -1,0 +1,3 @@
+module skerry.dev/devcluster/pause
+
+go 1.26
