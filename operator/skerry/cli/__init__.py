@@ -1,0 +1,1 @@
+"""`skerry`, also as `kubectl skerry`: artifacts and optimization from a terminal."""
