@@ -1,0 +1,176 @@
+"""What wakes the reconcilers: kopf's watches put keys into the queue."""
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+import kopf
+
+from skerry.api import labels
+from skerry.api.meta import GROUP, VERSION
+from skerry.controllers import watchdog
+from skerry.controllers.metrics import Metrics
+from skerry.controllers.queue import WorkQueue
+from skerry.controllers.settings import Settings
+from skerry.kube.client import Client
+from skerry.kube.errors import ApiError
+from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, OPTIMIZATION_JOBS
+from skerry.reconcile import deployments, models, nodes, optimizations
+from skerry.reconcile.base import Context, Key
+
+IMAGE_VOLUMES_SINCE: Final = (1, 35)
+_LOG: Final = logging.getLogger(__name__)
+_SERVICES: Final[Mapping[str, Callable[[Context, Key], Awaitable[float | None]]]] = {
+    EDGE_MODELS.kind: models.reconcile,
+    OPTIMIZATION_JOBS.kind: optimizations.reconcile,
+    EDGE_DEPLOYMENTS.kind: deployments.reconcile,
+    NODE_PROFILES.kind: nodes.reconcile,
+}
+_RESOURCES: Final = {
+    resource.kind: resource for resource in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS, NODE_PROFILES)
+}
+WATCHED: Final = (
+    *(f"{resource.plural}.{VERSION}.{GROUP}" for resource in _RESOURCES.values()),
+    "jobs.v1.batch",
+    "deployments.v1.apps",
+    "pods.v1",
+)
+_MANAGED: Final = {labels.APP_MANAGED_BY: "skerry"}
+
+
+class Backoffs:
+    """Pauses between tries of kopf's requests: growing, jittered, without end.
+
+    With kopf's finite default a watcher dies for good when the API server is away for longer.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        for pause in itertools.chain((0.5, 1.0, 2.0, 4.0, 8.0, 15.0), itertools.repeat(30.0)):
+            yield pause * (0.5 + random.random())  # noqa: S311 - spreads load, hides nothing
+
+
+class Operator:
+    """The operator: its queue, its handlers, its watchdog."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._context: Context | None = None
+        self._client: Client | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.queue = WorkQueue(self._reconcile, observe=metrics.observe)
+        metrics.depth_of(lambda: len(self.queue))
+        self._seen: dict[str, set[Key]] = {kind: set() for kind in _SERVICES}
+
+    async def _reconcile(self, key: Key) -> float | None:
+        if self._context is None:
+            message = "an object came before the operator was started"
+            raise RuntimeError(message)
+        return await _SERVICES[key.kind](self._context, key)
+
+    def register(self, registry: kopf.OperatorRegistry) -> None:
+        """Register all handlers."""
+        kopf.on.startup(registry=registry)(self._startup)
+        kopf.on.cleanup(registry=registry)(self._cleanup)
+        kopf.on.probe(id="watchers", registry=registry)(self._probe)
+        for resource in _RESOURCES.values():
+            kopf.on.event(GROUP, VERSION, resource.plural, registry=registry)(self._own)
+        for group, version, plural in (("batch", "v1", "jobs"), ("apps", "v1", "deployments"), ("", "v1", "pods")):
+            kopf.on.event(group, version, plural, labels=_MANAGED, registry=registry)(self._child)
+
+    async def _startup(self, settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
+        self._client = await Client.connect()
+        volumes = self._settings.installation.image_volumes
+        supported = volumes == "Always" or (volumes == "Auto" and await self._supports_image_volumes(self._client))
+        self._context = Context(self._client, self._settings.installation, self._settings.namespace, supported)
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self.queue.work(), name=f"skerry worker {number}")
+            for number in range(self._settings.workers)
+        ]
+        self._tasks.append(loop.create_task(self._resync(), name="skerry resync"))
+
+    async def _supports_image_volumes(self, client: Client) -> bool:
+        while True:
+            try:
+                return await client.server_version() >= IMAGE_VOLUMES_SINCE
+            except ApiError as error:
+                _LOG.warning("the API server cannot say its version yet: %s", error)
+                await asyncio.sleep(5)
+
+    async def _cleanup(self, **_: Any) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
+
+    async def _probe(self, **_: Any) -> int:
+        """Fail the liveness probe when a watcher has died; a plain exception would only hang the probe's request."""
+        lost = watchdog.missing(WATCHED, asyncio.all_tasks())
+        self._metrics.watchers.labels("alive").set(len(WATCHED) - len(lost))
+        self._metrics.watchers.labels("lost").set(len(lost))
+        if lost:
+            message = f"no watcher for {', '.join(lost)}"
+            raise kopf.PermanentError(message)
+        return len(WATCHED)
+
+    async def _resync(self) -> None:
+        """Look at every object now and then: what an event did not tell is found all the same."""
+        while True:
+            pause = self._settings.resync_seconds
+            await asyncio.sleep(pause * (0.8 + 0.4 * random.random()))  # noqa: S311 - spreads load
+            for kind in _SERVICES:
+                self._wake(kind)
+
+    def _wake(self, kind: str, namespace: str | None = None) -> None:
+        for key in self._seen[kind]:
+            if namespace is None or key.namespace == namespace:
+                self.queue.add(key)
+
+    async def _own(self, event: Any, body: Any, resource: Any, **_: Any) -> None:
+        """One of our kinds changed: look at it, and at what follows from it."""
+        kind = next(kind for kind, known in _RESOURCES.items() if known.plural == resource.plural)
+        metadata = body["metadata"]
+        key = Key(kind, metadata.get("namespace"), metadata["name"])
+        deleted = event["type"] == "DELETED"
+        (self._seen[kind].discard if deleted else self._seen[kind].add)(key)
+        self.queue.add(key)
+        if kind == NODE_PROFILES.kind:
+            for dependent in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS):
+                self._wake(dependent.kind)
+        elif kind == EDGE_MODELS.kind:
+            self._wake(EDGE_DEPLOYMENTS.kind, key.namespace)
+        elif kind == OPTIMIZATION_JOBS.kind:
+            model = metadata.get("labels", {}).get(labels.MODEL)
+            if model:
+                self.queue.add(Key(EDGE_MODELS.kind, key.namespace, model))
+
+    async def _child(self, body: Any, **_: Any) -> None:
+        """Something that we made changed: look at what it was made for."""
+        metadata = body["metadata"]
+        found = metadata.get("labels", {})
+        if name := found.get(labels.OPTIMIZATION_JOB):
+            self.queue.add(Key(OPTIMIZATION_JOBS.kind, metadata.get("namespace"), name))
+        if name := found.get(labels.DEPLOYMENT):
+            self.queue.add(Key(EDGE_DEPLOYMENTS.kind, metadata.get("namespace"), name))
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set kopf up; every value is set on purpose."""
+    settings.watching.server_timeout = 300  # watches end and begin anew, so that a stuck one does not stay
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 30
+    settings.watching.chunk_size = 200  # no spike of memory when a large cluster is listed
+    for plural in ("jobs.v1.batch", "deployments.v1.apps", "pods.v1"):
+        settings.watching.label_selectors[plural] = f"{labels.APP_MANAGED_BY}=skerry"
+    settings.networking.request_timeout = 60
+    settings.networking.error_backoffs = Backoffs()
+    settings.posting.enabled = False  # events are Skerry's own
+    settings.scanning.disabled = True  # what we watch is known; CRDs come with the chart
+    settings.persistence.finalizer = f"{GROUP}/operator"
+    settings.process.ultimate_exiting_timeout = 60

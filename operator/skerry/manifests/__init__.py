@@ -1,0 +1,1 @@
+"""Desired Kubernetes objects, as pure functions."""

@@ -1,0 +1,72 @@
+"""What all objects have in common."""
+
+from typing import Any, Final
+
+from skerry.api import labels
+from skerry.api.types import Resources, Toleration
+
+Document = dict[str, Any]
+USER: Final = 65532
+POD_SECURITY: Final[Document] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Final[Document] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def recommended_labels(name: str, instance: str, component: str) -> dict[str, str]:
+    """Return the recommended labels of Kubernetes."""
+    return {
+        labels.APP_NAME: name,
+        labels.APP_INSTANCE: instance,
+        labels.APP_COMPONENT: component,
+        labels.APP_PART_OF: "skerry",
+        labels.APP_MANAGED_BY: "skerry",
+    }
+
+
+def owner(document: Document) -> Document:
+    """Return the reference by which an object owns what was made for it."""
+    return {
+        "apiVersion": document["apiVersion"],
+        "kind": document["kind"],
+        "name": document["metadata"]["name"],
+        "uid": document["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def owned_by(document: Document, uid: str) -> bool:
+    """Tell whether an object is controlled by the one with that uid."""
+    references = document["metadata"].get("ownerReferences", [])
+    return any(reference.get("uid") == uid and reference.get("controller") for reference in references)
+
+
+def environment(values: dict[str, str]) -> list[Document]:
+    """Return environment variables in the form of a container's spec."""
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def resources(wanted: Resources | None, default: Resources) -> Document:
+    """Return a container's resources: what is wanted over the default, requests never above limits."""
+    given = wanted or Resources()
+    requests = {**(default.requests or {}), **(given.requests or {})}
+    limits = {**(default.limits or {}), **(given.limits or {})}
+    # A limit below the default request would make the pod invalid: where only the limit was given, it counts for both.
+    for name in given.limits or {}:
+        if name in requests and name not in (given.requests or {}):
+            requests[name] = limits[name]
+    return {"requests": requests, "limits": limits}
+
+
+def tolerations(wanted: list[Toleration] | None) -> list[Document]:
+    """Return tolerations in the form of a pod's spec."""
+    return [toleration.wire() for toleration in wanted or []]

@@ -1,0 +1,185 @@
+"""The batch Job of an optimization."""
+
+import json
+from typing import Final
+
+from skerry.api import jobcontract as contract
+from skerry.api import labels
+from skerry.api.jobcontract import ExitCode
+from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.manifests.common import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    Document,
+    environment,
+    owner,
+    recommended_labels,
+    resources,
+    tolerations,
+)
+from skerry.manifests.settings import InstallationSettings
+
+CONTAINER: Final = "optimizer"
+RETRIES: Final = 3
+WORK: Final = "/work"
+CLAIMS: Final = "/claims"
+CREDENTIALS: Final = "/credentials"
+TERMINATION_LOG: Final = "/dev/termination-log"
+TERMINATION_SECONDS: Final = 10
+
+
+def push_secret_name(job: str) -> str:
+    """Return the name of the Secret with the credentials to publish."""
+    return f"{job[:58]}-push"
+
+
+def repository(namespace: str, model: str, prefix: str) -> str:
+    """Return the path of a model's variants below the registry's host."""
+    return "/".join(part for part in (prefix, namespace, model) if part)
+
+
+def claims(spec: OptimizationJobSpec) -> list[str]:
+    """Return the claims that pvc:// URIs name, each once."""
+    uris = [spec.model.uri]
+    uris += [data.uri for data in (spec.calibration, spec.evaluation) if data is not None]
+    found = [uri.removeprefix("pvc://").split("/", 1)[0] for uri in uris if uri.startswith("pvc://")]
+    return list(dict.fromkeys(found))
+
+
+def push_secret(optimization: Document, credentials: dict[str, str]) -> Document:
+    """Return the Secret with the registry's credentials, in the namespace of the optimization."""
+    metadata = optimization["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": push_secret_name(metadata["name"]),
+            "namespace": metadata["namespace"],
+            "labels": recommended_labels("skerry", metadata["name"], "credentials"),
+            "ownerReferences": [owner(optimization)],
+        },
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": credentials,
+    }
+
+
+def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings) -> Document:
+    """Return the Job that does an optimization."""
+    metadata = optimization["metadata"]
+    name, namespace = metadata["name"], metadata["namespace"]
+    model = metadata.get("labels", {}).get(labels.MODEL, name)
+    wanted = spec.optimization
+    shown = {
+        **(wanted.labels or {}),
+        **recommended_labels("skerry-optimizer", name, "optimizer"),
+        labels.MODEL: model,
+        labels.OPTIMIZATION_JOB: name,
+        labels.ACCELERATOR: spec.accelerator,
+    }
+    selector = {**(wanted.node_selector or {}), labels.node_accelerator(spec.accelerator): "true"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace, "labels": shown, "ownerReferences": [owner(optimization)]},
+        "spec": {
+            "suspend": spec.suspend,
+            "backoffLimit": RETRIES,
+            "activeDeadlineSeconds": wanted.active_deadline_seconds,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "NotIn",
+                            "values": [int(ExitCode.UNAVAILABLE)],
+                        },
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": shown},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": TERMINATION_SECONDS,
+                    "securityContext": POD_SECURITY,
+                    "nodeSelector": selector,
+                    "tolerations": tolerations(wanted.tolerations),
+                    "containers": [_container(name, namespace, model, spec, settings)],
+                    "volumes": _volumes(name, spec, settings),
+                },
+            },
+        },
+    }
+
+
+def _container(
+    name: str, namespace: str, model: str, spec: OptimizationJobSpec, settings: InstallationSettings
+) -> Document:
+    registry = settings.registry
+    path = repository(namespace, model, registry.prefix)
+    values = {
+        contract.ENV_SPEC: json.dumps(spec.wire(), separators=(",", ":"), sort_keys=True),
+        contract.ENV_MODEL_NAME: model,
+        contract.ENV_PUSH_REPOSITORY: f"{registry.push}/{path}",
+        contract.ENV_PULL_REPOSITORY: f"{registry.pull}/{path}",
+        contract.ENV_TAG: name,
+        contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
+        contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
+        contract.ENV_WORK: WORK,
+        contract.ENV_PVC_ROOT: CLAIMS,
+        contract.ENV_TERMINATION_LOG: TERMINATION_LOG,
+        "TMPDIR": WORK,
+        "HOME": WORK,
+    }
+    mounts: list[Document] = [{"name": "work", "mountPath": WORK}]
+    if spec.model.credentials_secret_name:
+        values[contract.ENV_SOURCE_CREDENTIALS] = f"{CREDENTIALS}/source"
+        mounts.append({"name": "source-credentials", "mountPath": f"{CREDENTIALS}/source", "readOnly": True})
+    if registry.credentials_secret:
+        values[contract.ENV_PUSH_CREDENTIALS] = f"{CREDENTIALS}/push"
+        mounts.append({"name": "push-credentials", "mountPath": f"{CREDENTIALS}/push", "readOnly": True})
+    mounts += [
+        {"name": f"claim-{number}", "mountPath": f"{CLAIMS}/{claim}", "readOnly": True}
+        for number, claim in enumerate(claims(spec))
+    ]
+    return {
+        "name": CONTAINER,
+        "image": settings.optimizer_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "env": [
+            *environment(values),
+            {"name": contract.ENV_NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {
+                "name": contract.ENV_CPU_LIMIT,
+                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}},
+            },
+            {
+                "name": contract.ENV_MEMORY_LIMIT,
+                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.memory"}},
+            },
+        ],
+        "resources": resources(spec.optimization.resources, settings.optimizer_resources),
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": mounts,
+    }
+
+
+def _volumes(name: str, spec: OptimizationJobSpec, settings: InstallationSettings) -> list[Document]:
+    volumes: list[Document] = [{"name": "work", "emptyDir": {"sizeLimit": settings.work_size}}]
+    if spec.model.credentials_secret_name:
+        secret = {"secretName": spec.model.credentials_secret_name, "optional": False}
+        volumes.append({"name": "source-credentials", "secret": secret})
+    if settings.registry.credentials_secret:
+        volumes.append({"name": "push-credentials", "secret": {"secretName": push_secret_name(name)}})
+    volumes += [
+        {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for number, claim in enumerate(claims(spec))
+    ]
+    return volumes

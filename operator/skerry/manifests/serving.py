@@ -1,0 +1,209 @@
+"""What serves a variant: Deployment, Service, PodDisruptionBudget."""
+
+import hashlib
+import json
+from typing import Final
+
+from skerry.api import jobcontract as contract
+from skerry.api import labels
+from skerry.api.edgedeployment import EdgeDeploymentSpec
+from skerry.api.edgemodel import Variant
+from skerry.manifests.common import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    Document,
+    owner,
+    recommended_labels,
+    resources,
+    tolerations,
+)
+from skerry.manifests.settings import InstallationSettings
+from skerry.store.references import SCHEME
+
+CONTAINER: Final = "server"
+PORT: Final = 8080
+MODEL_PATH: Final = "/models/model"
+DRAIN_SECONDS: Final = 5
+FINISH_SECONDS: Final = 20
+START_SECONDS: Final = 600
+_PERIOD: Final = 2
+
+
+def selector(name: str) -> dict[str, str]:
+    """Return the labels by which a deployment's pods are found."""
+    return {labels.DEPLOYMENT: name}
+
+
+def revision(template: Document) -> str:
+    """Return ten hexadecimal digits that stand for all that decides what runs."""
+    text = json.dumps(template, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def service(deployment: Document, spec: EdgeDeploymentSpec) -> Document:
+    """Return the Service."""
+    metadata = deployment["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {**_metadata(deployment, spec), "name": metadata["name"]},
+        "spec": {
+            "type": spec.service.type,
+            "selector": selector(metadata["name"]),
+            "ports": [{"name": "http", "port": spec.service.port, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def budget(deployment: Document, spec: EdgeDeploymentSpec) -> Document | None:
+    """Return the PodDisruptionBudget that keeps all but one pod, or None where there is at most one."""
+    if spec.placement.replicas < 2:  # noqa: PLR2004 - one pod cannot be kept while its node is drained
+        return None
+    metadata = deployment["metadata"]
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {**_metadata(deployment, spec), "name": metadata["name"]},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(metadata["name"])}},
+    }
+
+
+def serving_deployment(
+    deployment: Document,
+    spec: EdgeDeploymentSpec,
+    variant: Variant,
+    settings: InstallationSettings,
+    *,
+    image_volumes: bool,
+) -> Document:
+    """Return the Deployment of a variant.
+
+    Its pods' label `skerry.dev/revision` changes with everything that decides what runs.
+    """
+    name = deployment["metadata"]["name"]
+    pod = _pod(spec, variant, settings, name, image_volumes=image_volumes)
+    shown = {**_labels(name, spec), labels.ACCELERATOR: variant.accelerator, labels.REVISION: revision(pod)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**_metadata(deployment, spec), "name": name},
+        "spec": {
+            "replicas": spec.placement.replicas,
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": selector(name)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {"metadata": {"labels": shown}, "spec": pod},
+        },
+    }
+
+
+def _labels(name: str, spec: EdgeDeploymentSpec) -> dict[str, str]:
+    return {
+        **recommended_labels("skerry-server", name, "server"),
+        **selector(name),
+        labels.MODEL: spec.model_name,
+    }
+
+
+def _metadata(deployment: Document, spec: EdgeDeploymentSpec) -> Document:
+    metadata = deployment["metadata"]
+    return {
+        "namespace": metadata["namespace"],
+        "labels": _labels(metadata["name"], spec),
+        "ownerReferences": [owner(deployment)],
+    }
+
+
+def _pod(
+    spec: EdgeDeploymentSpec, variant: Variant, settings: InstallationSettings, name: str, *, image_volumes: bool
+) -> Document:
+    reference = (variant.artifact or "").removeprefix(SCHEME)
+    placement = spec.placement
+    nodes = {**(placement.node_selector or {}), labels.node_accelerator(variant.accelerator): "true"}
+    if variant.requires is not None:
+        nodes["kubernetes.io/arch"] = variant.requires.architecture
+        nodes.update({labels.node_cpu_feature(feature): "true" for feature in variant.requires.cpu_features})
+    pod: Document = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS + DRAIN_SECONDS,
+        "securityContext": POD_SECURITY,
+        "nodeSelector": nodes,
+        "tolerations": tolerations(placement.tolerations),
+        "containers": [_container(spec, settings)],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+    }
+    if placement.priority_class_name:
+        pod["priorityClassName"] = placement.priority_class_name
+    if placement.topology_key:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": placement.topology_key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector(name)},
+                "matchLabelKeys": ["pod-template-hash"],
+            }
+        ]
+    if image_volumes:
+        image = {"reference": reference, "pullPolicy": "IfNotPresent"}
+        pod["volumes"].append({"name": "model", "image": image})
+    else:
+        pod["volumes"].append({"name": "model", "emptyDir": {"sizeLimit": settings.work_size}})
+        pod["initContainers"] = [_fetcher(reference, settings)]
+    return pod
+
+
+def _container(spec: EdgeDeploymentSpec, settings: InstallationSettings) -> Document:
+    def probe(path: str, **more: int) -> Document:
+        return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": _PERIOD, "timeoutSeconds": 2, **more}
+
+    arguments = ["--model-dir", MODEL_PATH, "--model-name", spec.model_name, "--port", str(PORT)]
+    return {
+        "name": CONTAINER,
+        "image": settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS)],
+        "env": [
+            *({"name": variable.name, "value": variable.value} for variable in spec.runtime.env),
+            {
+                "name": "SKERRY_SERVER_THREADS",
+                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}},
+            },
+        ],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": resources(spec.runtime.resources, settings.server_resources),
+        "securityContext": CONTAINER_SECURITY,
+        "startupProbe": probe("/v2/health/ready", failureThreshold=START_SECONDS // _PERIOD),
+        "readinessProbe": probe("/v2/health/ready", failureThreshold=2),
+        "livenessProbe": probe("/v2/health/live", failureThreshold=10),
+        # Endpoints learn of the end while the server still answers.
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
+        "volumeMounts": [
+            {"name": "model", "mountPath": MODEL_PATH, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
+        ],
+    }
+
+
+def _fetcher(reference: str, settings: InstallationSettings) -> Document:
+    """Return the init container for clusters without image volumes; a pod cannot reach its node's localhost."""
+    host, _, path = reference.partition("/")
+    registry = settings.registry
+    where = f"{registry.read or registry.push}/{path}" if host == registry.pull else reference
+    return {
+        "name": "fetch",
+        "image": settings.server_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["/opt/skerry/bin/python", "-m", "skerry.store.pull", where, MODEL_PATH],
+        "env": [
+            {"name": contract.ENV_INSECURE_REGISTRIES, "value": ",".join(registry.insecure)},
+            {"name": "TMPDIR", "value": "/tmp"},  # noqa: S108 - of the container
+        ],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": "model", "mountPath": MODEL_PATH},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
+        ],
+    }

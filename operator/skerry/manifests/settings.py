@@ -1,0 +1,60 @@
+"""What the installation decides about the objects that the operator makes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from skerry.api.meta import ApiModel
+from skerry.api.types import Resources
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class RegistrySettings(ApiModel):
+    """The registry that variants are published to.
+
+    Attributes:
+        push: host[:port] that optimizer Jobs push to.
+        pull: host[:port] by which nodes pull; the same registry.
+        read: host[:port] by which pods read without credentials; empty: the push name.
+        prefix: Path before namespace and model.
+        insecure: host[:port] of registries that speak plain HTTP.
+        credentials_secret: Secret of type kubernetes.io/dockerconfigjson in the operator's namespace; empty: none.
+    """
+
+    push: str
+    pull: str
+    read: str = ""
+    prefix: str = "models"
+    insecure: list[str] = Field(default_factory=list)
+    credentials_secret: str = ""
+
+
+class InstallationSettings(ApiModel):
+    """Everything that the chart's values decide about Jobs and pods.
+
+    Attributes:
+        optimizer_image: Image of optimization Jobs.
+        server_image: Image of inference pods.
+        image_pull_policy: Pull policy of both.
+        registry: Where variants go.
+        allow_http: Whether http:// sources are allowed.
+        image_volumes: Whether variants are mounted as image volumes; Auto: from Kubernetes 1.35 on.
+        optimizer_resources: Resources of optimizer containers where the spec says nothing.
+        server_resources: Resources of server containers where the spec says nothing.
+        work_size: Limit of a Job's working folder.
+    """
+
+    optimizer_image: str
+    server_image: str
+    image_pull_policy: str = "IfNotPresent"
+    registry: RegistrySettings
+    allow_http: bool = False
+    image_volumes: Literal["Auto", "Always", "Never"] = "Auto"
+    optimizer_resources: Resources = Resources(
+        requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "1", "memory": "4Gi"}
+    )
+    server_resources: Resources = Resources(
+        requests={"cpu": "100m", "memory": "128Mi"}, limits={"cpu": "1", "memory": "1Gi"}
+    )
+    work_size: str = "8Gi"

@@ -1,0 +1,248 @@
+"""What an EdgeModel needs next, and what its status says; pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from skerry.api.conditions import find, merged
+from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus, Variant, speedup
+from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
+from skerry.api.reasons import ConditionType, JobReason, ModelReason
+from skerry.api.types import Metric, Verdict
+from skerry.planning.naming import job_name
+
+KEEP = 3
+
+
+@dataclass(frozen=True)
+class ObservedJob:
+    """An OptimizationJob of the model, as it is now."""
+
+    name: str
+    accelerator: str
+    created: str
+    status: OptimizationJobStatus
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended for good."""
+        return self.status.completion_time is not None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An OptimizationJob that there must be."""
+
+    name: str
+    accelerator: str
+    spec: OptimizationJobSpec
+
+
+def job_spec(spec: EdgeModelSpec, accelerator: str) -> OptimizationJobSpec:
+    """Return the spec of the model's OptimizationJob for an accelerator."""
+    return OptimizationJobSpec(
+        model=spec.source,
+        inputs=spec.inputs,
+        accelerator=accelerator,
+        calibration=spec.calibration,
+        evaluation=spec.evaluation,
+        gates=spec.gates,
+        objective=spec.objective,
+        candidates=spec.candidates,
+        when_none_qualifies=spec.when_none_qualifies,
+        optimization=spec.optimization,
+    )
+
+
+def wanted_jobs(model: str, spec: EdgeModelSpec, present: Iterable[str]) -> list[Wanted]:
+    """Return the OptimizationJobs that a model needs: one for each accelerator that it names, or that is present.
+
+    Where it runs (`optimization`) is no input: changing a limit does not make a measured variant wrong.
+    """
+    accelerators = spec.accelerators or sorted(present)
+    wanted = []
+    for accelerator in accelerators:
+        made = job_spec(spec, accelerator)
+        inputs = {key: value for key, value in made.wire().items() if key not in {"optimization", "suspend"}}
+        wanted.append(Wanted(job_name(model, accelerator, inputs), accelerator, made))
+    return wanted
+
+
+def superfluous(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted], serving: Iterable[str]) -> list[str]:
+    """Return the names of OptimizationJobs to delete: all but the newest three of an accelerator.
+
+    Never the wanted ones, nor one whose artifact is served. One that still runs but is no longer wanted goes at once.
+    """
+    needed = {job.name for job in wanted}
+    artifacts = set(serving)
+    gone = []
+    by_accelerator: dict[str, list[ObservedJob]] = {}
+    for job in jobs:
+        by_accelerator.setdefault(job.accelerator, []).append(job)
+    for group in by_accelerator.values():
+        newest = sorted(group, key=lambda job: (job.created, job.name), reverse=True)
+        for place, job in enumerate(newest):
+            kept = job.name in needed or job.status.artifact in artifacts
+            if not kept and (place >= KEEP or not job.finished):
+                gone.append(job.name)
+    return sorted(gone)
+
+
+def _variant(wanted: Wanted, jobs: Sequence[ObservedJob], present: frozenset[str]) -> Variant:
+    """Return the variant of an accelerator: from the wanted job when it has one, else the last that was published."""
+    mine = next((job for job in jobs if job.name == wanted.name), None)
+    published = [job for job in jobs if job.accelerator == wanted.accelerator and job.status.artifact is not None]
+    published.sort(key=lambda job: (job.name == wanted.name, job.created), reverse=True)
+    source = published[0] if published else None
+    complete = find(mine.status.conditions, ConditionType.COMPLETE) if mine else None
+    reason = complete.reason if complete else str(JobReason.PENDING)
+    message = complete.message if complete else "the OptimizationJob has not been looked at yet"
+    if wanted.accelerator not in present and (mine is None or not mine.finished):
+        reason = str(JobReason.WAITING_FOR_ACCELERATOR)
+        message = f"no node has the accelerator {wanted.accelerator!r}"
+    base = Variant(
+        accelerator=wanted.accelerator, optimization_job_name=wanted.name, reason=reason, message=message[:2048]
+    )
+    if source is None:
+        return base
+    status = source.status
+    result = next((candidate for candidate in status.candidates if candidate.name == status.chosen), None)
+    return base.model_copy(
+        update={
+            "artifact": status.artifact,
+            "optimization_job_name": source.name,
+            "framework": result.framework if result else None,
+            "precision": result.precision if result else None,
+            "technique": result.technique if result else None,
+            "size_bytes": status.size_bytes,
+            "verdict": Verdict.PASSED if _complete_reason(status) == JobReason.SUCCEEDED else Verdict.FAILED,
+            "metrics": status.metrics,
+            "requires": status.requires,
+        }
+    )
+
+
+def _complete_reason(status: OptimizationJobStatus) -> str:
+    complete = find(status.conditions, ConditionType.COMPLETE)
+    return complete.reason if complete else ""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Status, reason and message of a condition."""
+
+    status: bool | None
+    reason: str
+    message: str
+
+
+def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: frozenset[str]) -> _Answer:
+    if not wanted:
+        return _Answer(False, ModelReason.WAITING_FOR_NODES, "no NodeProfile yet: is the device probe running?")  # noqa: FBT003
+    done = {str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)}
+    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in done]
+    failing = [variant for variant in variants if variant.reason not in done and variant.reason not in _UNDERWAY]
+    if failing:
+        first = failing[0]
+        told = "; ".join(f"{variant.accelerator}: {variant.message}" for variant in failing)
+        kept = " The variant published before goes on serving." if first.artifact else ""
+        return _Answer(False, first.reason, told + kept)  # noqa: FBT003
+    underway = [variant for variant in variants if variant.reason not in done and variant not in waiting]
+    if underway:
+        names = ", ".join(variant.accelerator for variant in underway)
+        told = "; ".join(dict.fromkeys(variant.message for variant in underway if variant.message))
+        return _Answer(False, ModelReason.OPTIMIZING, f"optimizing for {names}: {told}")  # noqa: FBT003
+    if waiting:
+        names = ", ".join(variant.accelerator for variant in waiting)
+        have = ", ".join(sorted(present)) or "none"
+        message = f"no node has the accelerator {names}; the nodes have {have}"
+        return _Answer(False, ModelReason.WAITING_FOR_ACCELERATOR, message)  # noqa: FBT003
+    told = "; ".join(f"{variant.accelerator}: {variant.message}" for variant in variants)
+    baseline = all(variant.reason == JobReason.BASELINE_ONLY for variant in variants)
+    return _Answer(True, ModelReason.BASELINE_ONLY if baseline else ModelReason.OPTIMIZED, told)  # noqa: FBT003
+
+
+_UNDERWAY = frozenset(
+    str(reason)
+    for reason in (
+        JobReason.PENDING,
+        JobReason.RUNNING,
+        JobReason.SUSPENDED,
+        JobReason.WAITING_FOR_ACCELERATOR,
+        JobReason.SOURCE_UNREACHABLE,
+        JobReason.REGISTRY_UNREACHABLE,
+    )
+)
+_SOURCE_TROUBLES = frozenset(
+    str(reason)
+    for reason in (
+        JobReason.DIGEST_MISMATCH,
+        JobReason.SOURCE_UNREACHABLE,
+        JobReason.BAD_MODEL,
+        JobReason.UNSUPPORTED_FORMAT,
+    )
+)
+
+
+def _source(variants: Sequence[Variant], digest: str | None) -> _Answer:
+    trouble = next((variant for variant in variants if variant.reason in _SOURCE_TROUBLES), None)
+    if trouble is not None:
+        return _Answer(False, trouble.reason, trouble.message)  # noqa: FBT003
+    if digest is None:
+        return _Answer(None, ModelReason.NOT_FETCHED, "the source has not been fetched yet")
+    return _Answer(True, ModelReason.VERIFIED, f"sha256:{digest}")  # noqa: FBT003
+
+
+def model_status(
+    before: EdgeModelStatus,
+    generation: int,
+    wanted: Sequence[Wanted],
+    jobs: Sequence[ObservedJob],
+    present: frozenset[str],
+    now: datetime,
+) -> EdgeModelStatus:
+    """Return a model's status as it follows from what was observed; `before` only keeps transition times."""
+    variants = [_variant(item, jobs, present) for item in wanted]
+    names = {item.name for item in wanted}
+    current = [job for job in jobs if job.name in names]
+    digest = next((job.status.digest for job in current if job.status.digest), None)
+    facts = next((job.status.model for job in current if job.status.model), None)
+    ready = _ready(variants, wanted, present)
+    published = [variant for variant in variants if variant.artifact]
+    fastest = max(published, key=_gain, default=None)
+    optimized = _Answer(ready.status, ready.reason, f"{len(published)} of {len(variants)} variants published")
+    conditions = tuple(before.conditions)
+    for kind, answer in (
+        (ConditionType.READY, ready),
+        (ConditionType.SOURCE_VERIFIED, _source(variants, digest)),
+        (ConditionType.OPTIMIZED, optimized),
+    ):
+        conditions = merged(
+            conditions,
+            kind,
+            status=answer.status,
+            reason=answer.reason,
+            message=answer.message,
+            generation=generation,
+            now=now,
+        )
+    return EdgeModelStatus(
+        conditions=list(conditions),
+        observed_generation=generation,
+        digest=digest,
+        model=facts,
+        variants=variants,
+        variants_ready=f"{len(published)}/{len(variants)}",
+        best=f"{fastest.framework}/{fastest.precision}" if fastest and fastest.framework else "",
+        speedup=_speedup(fastest) if fastest else "",
+    )
+
+
+def _speedup(variant: Variant) -> str:
+    latency = next((figure for figure in variant.metrics if figure.name is Metric.LATENCY_P95), None)
+    return speedup(latency.baseline, latency.value) if latency is not None and latency.baseline is not None else ""
+
+
+def _gain(variant: Variant) -> float:
+    text = _speedup(variant).rstrip("x")
+    return float(text) if text else 0.0

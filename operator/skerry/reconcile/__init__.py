@@ -1,0 +1,1 @@
+"""One service a kind: observe, decide, apply, report."""

@@ -1,0 +1,102 @@
+"""What all services share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from skerry.api import labels
+from skerry.api.conditions import find
+from skerry.api.meta import ApiModel, Condition
+from skerry.kube.gateway import Document, Gateway
+from skerry.kube.resources import NODE_PROFILES, Resource
+from skerry.manifests.settings import InstallationSettings
+
+
+@dataclass(frozen=True)
+class Key:
+    """An object to reconcile."""
+
+    kind: str
+    namespace: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What services work with.
+
+    Attributes:
+        gateway: The API server.
+        settings: What the installation decides.
+        namespace: The operator's own namespace.
+        image_volumes: Whether the cluster mounts images.
+        now: Tells the time, in UTC.
+    """
+
+    gateway: Gateway
+    settings: InstallationSettings
+    namespace: str
+    image_volumes: bool
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+def accelerators_of(profiles: list[Document]) -> frozenset[str]:
+    """Return the names of all accelerators that the profiles show."""
+    return frozenset(
+        str(accelerator["name"])
+        for profile in profiles
+        for accelerator in profile.get("status", {}).get("accelerators", [])
+    )
+
+
+async def present(gateway: Gateway) -> frozenset[str]:
+    """Return the names of the accelerators that the cluster's nodes have."""
+    return accelerators_of(await gateway.list(NODE_PROFILES))
+
+
+def managed_selector(name: str, value: str) -> str:
+    """Return the label selector of what was made for an object."""
+    return f"{labels.APP_MANAGED_BY}=skerry,{name}={value}"
+
+
+def gone(document: Document | None) -> bool:
+    """Tell whether an object is not there or is being deleted: the garbage collector does the rest."""
+    return document is None or "deletionTimestamp" in document["metadata"]
+
+
+async def report(gateway: Gateway, resource: Resource, document: Document, status: ApiModel, leading: str) -> None:
+    """Write a status when it differs from what is there, and an event when the leading condition's reason changed.
+
+    Raises:
+        ConflictError: Someone wrote the object since it was read; it is reconciled again.
+    """
+    new = status.wire()
+    old = document.get("status", {})
+    if new == old:
+        return
+    await gateway.replace_status(resource, document, new)
+    before = _condition(old, leading)
+    after = find(getattr(status, "conditions", ()), leading)
+    if after is not None and (before is None or before.get("reason") != after.reason):
+        kind = "Normal" if after.status != "False" or after.reason in _QUIET else "Warning"
+        note = after.message or after.reason
+        await gateway.event(document, kind=kind, reason=after.reason, action="Reconcile", note=note)
+
+
+# Reasons of a False condition that are no trouble, only not done yet.
+_QUIET = frozenset(
+    {
+        *("Optimizing", "Pending", "Running", "Suspended", "RollingOut", "WaitingForPods", "WaitingForModel"),
+        *("WaitingForAccelerator", "WaitingForNodes"),
+    }
+)
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    return next((item for item in status.get("conditions", []) if item.get("type") == kind), None)
+
+
+def conditions_of(document: Document) -> list[Condition]:
+    """Return the conditions that an object has now, for their transition times."""
+    return [Condition.model_validate(item) for item in document.get("status", {}).get("conditions", [])]

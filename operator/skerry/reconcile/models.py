@@ -1,0 +1,74 @@
+"""EdgeModel: an OptimizationJob for each accelerator, and what came of them."""
+
+from pydantic import ValidationError
+
+from skerry.api import labels
+from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
+from skerry.api.optimizationjob import OptimizationJobStatus
+from skerry.api.reasons import ConditionType
+from skerry.kube.gateway import Document
+from skerry.kube.resources import EDGE_MODELS, OPTIMIZATION_JOBS
+from skerry.manifests.common import owned_by, owner, recommended_labels
+from skerry.planning.models import ObservedJob, Wanted, model_status, superfluous, wanted_jobs
+from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report
+
+
+async def reconcile(context: Context, key: Key) -> float | None:
+    """Bring an EdgeModel's OptimizationJobs and status up to date."""
+    gateway = context.gateway
+    document = await gateway.get(EDGE_MODELS, key.namespace, key.name)
+    if document is None or gone(document):
+        return None
+    metadata = document["metadata"]
+    spec = EdgeModelSpec.model_validate(document["spec"])
+    accelerators = await present(gateway)
+    wanted = wanted_jobs(key.name, spec, accelerators)
+    found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))
+    mine = {item["metadata"]["name"]: item for item in found if owned_by(item, metadata["uid"])}
+    for job in wanted:
+        if job.name not in mine:
+            made = await gateway.apply(_optimization(document, job))
+            mine[job.name] = made
+    observed = [_observed(item) for item in mine.values()]
+    status = model_status(
+        EdgeModelStatus(conditions=conditions_of(document)),
+        metadata["generation"],
+        wanted,
+        observed,
+        accelerators,
+        context.now(),
+    )
+    await report(gateway, EDGE_MODELS, document, status, ConditionType.READY)
+    serving = [variant.artifact for variant in status.variants if variant.artifact]
+    for name in superfluous(observed, wanted, serving):
+        await gateway.delete(OPTIMIZATION_JOBS, mine[name])
+    return None
+
+
+def _optimization(model: Document, job: Wanted) -> Document:
+    metadata = model["metadata"]
+    return {
+        "apiVersion": model["apiVersion"],
+        "kind": OPTIMIZATION_JOBS.kind,
+        "metadata": {
+            "name": job.name,
+            "namespace": metadata["namespace"],
+            "labels": {
+                **recommended_labels("skerry-optimization", job.name, "optimization"),
+                labels.MODEL: metadata["name"],
+                labels.ACCELERATOR: job.accelerator,
+            },
+            "ownerReferences": [owner(model)],
+        },
+        # Without `suspend`: that field is the user's.
+        "spec": {name: value for name, value in job.spec.wire().items() if name != "suspend"},
+    }
+
+
+def _observed(document: Document) -> ObservedJob:
+    metadata = document["metadata"]
+    try:
+        status = OptimizationJobStatus.model_validate(document.get("status", {}))
+    except ValidationError:
+        status = OptimizationJobStatus()  # written by another version; it will be written anew
+    return ObservedJob(metadata["name"], document["spec"]["accelerator"], metadata["creationTimestamp"], status)

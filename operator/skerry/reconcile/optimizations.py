@@ -1,0 +1,207 @@
+"""OptimizationJob: one batch Job, its progress and its result."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from skerry.api.conditions import merged
+from skerry.api.jobcontract import Stage
+from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
+from skerry.api.reasons import ConditionType, JobReason
+from skerry.kube.gateway import Document
+from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS, SECRETS
+from skerry.manifests import job as manifest
+from skerry.manifests.common import owned_by
+from skerry.planning.jobs import JobState, Phase, ProgressState, assess, newest, read_progress
+from skerry.reconcile.base import Context, Key, conditions_of, gone, present, report
+
+POLL_SECONDS: Final = 3.0
+GONE_SECONDS: Final = 1.0
+FOREIGN_SECONDS: Final = 30.0
+TAIL_LINES: Final = 60
+TAIL_BYTES: Final = 512 * 1024
+LOG_BYTES: Final = 4 * 1024 * 1024
+
+
+async def reconcile(context: Context, key: Key) -> float | None:
+    """Bring an OptimizationJob's batch Job and status up to date; return when to look again."""
+    gateway = context.gateway
+    document = await gateway.get(OPTIMIZATION_JOBS, key.namespace, key.name)
+    if document is None or gone(document):
+        return None
+    status = OptimizationJobStatus.model_validate(document.get("status", {}))
+    if status.completion_time is not None:
+        return None
+    spec = OptimizationJobSpec.model_validate(document["spec"])
+    job = await gateway.get(JOBS, key.namespace, key.name)
+    if job is None:
+        return await _begin(context, document, status, spec)
+    if not owned_by(job, document["metadata"]["uid"]):
+        message = f"a Job named {key.name} exists already and is not Skerry's: rename or remove it"
+        await _report(context, document, status, spec, _waiting(JobReason.PENDING, message), ProgressState())
+        return FOREIGN_SECONDS
+    if gone(job):
+        return GONE_SECONDS
+    if bool(job["spec"].get("suspend", False)) != spec.suspend:
+        await gateway.apply(manifest.optimization_job(document, spec, context.settings))
+    if spec.suspend:
+        state = _waiting(JobReason.SUSPENDED, "suspended by spec.suspend")
+        await _report(context, document, status, spec, state, ProgressState())
+        return None
+    return await _follow(context, key, document, status, spec, job)
+
+
+def _waiting(reason: JobReason, message: str) -> JobState:
+    return JobState(Phase.RUNNING, reason, message)
+
+
+async def _follow(
+    context: Context,
+    key: Key,
+    document: Document,
+    status: OptimizationJobStatus,
+    spec: OptimizationJobSpec,
+    job: Document,
+) -> float | None:
+    """Report how far the batch Job is, and do what its end asks for."""
+    found = await context.gateway.list(PODS, key.namespace, f"batch.kubernetes.io/job-name={key.name}")
+    pods = [pod for pod in found if owned_by(pod, job["metadata"]["uid"])]
+    state = assess(job, pods)
+    progress = await _progress(context, key, state, newest(pods))
+    await _report(context, document, status, spec, state, progress, job)
+    return await _afterwards(context, job, state)
+
+
+async def _begin(
+    context: Context, document: Document, status: OptimizationJobStatus, spec: OptimizationJobSpec
+) -> float | None:
+    """Make the batch Job when a node has the accelerator."""
+    gateway, namespace = context.gateway, document["metadata"]["namespace"]
+    if spec.accelerator not in await present(gateway):
+        message = f"no node has the accelerator {spec.accelerator!r}"
+        state = _waiting(JobReason.WAITING_FOR_ACCELERATOR, message)
+        await _report(context, document, status, spec, state, ProgressState())
+        return None
+    if context.settings.registry.credentials_secret:
+        secret = await gateway.get(SECRETS, context.namespace, context.settings.registry.credentials_secret)
+        if secret is None:
+            message = (
+                f"the registry's credentials are missing: there is no Secret "
+                f"{context.namespace}/{context.settings.registry.credentials_secret}"
+            )
+            state = _waiting(JobReason.REGISTRY_UNREACHABLE, message)
+            await _report(context, document, status, spec, state, ProgressState())
+            return FOREIGN_SECONDS
+        await gateway.apply(manifest.push_secret(document, secret["data"]))
+    await gateway.apply(manifest.optimization_job(document, spec, context.settings))
+    state = _waiting(JobReason.PENDING, f"the Job {namespace}/{document['metadata']['name']} was made")
+    await _report(context, document, status, spec, state, ProgressState())
+    return POLL_SECONDS
+
+
+async def _progress(context: Context, key: Key, state: JobState, pod: Document | None) -> ProgressState:
+    """Read the pod's log: its end while it runs, all of it (within bounds) at the end."""
+    if pod is None or state.reason in {JobReason.PENDING, JobReason.SUSPENDED} or key.namespace is None:
+        return ProgressState()
+    running = state.phase is Phase.RUNNING
+    log = await context.gateway.log(
+        key.namespace,
+        pod["metadata"]["name"],
+        tail_lines=TAIL_LINES if running else None,
+        limit_bytes=TAIL_BYTES if running else LOG_BYTES,
+    )
+    return read_progress(log)
+
+
+async def _afterwards(context: Context, job: Document, state: JobState) -> float | None:
+    """Stop what will not end well by itself, begin anew what may, and say when to look again."""
+    if state.phase is Phase.RETRY and state.retry_at is not None:
+        wait = (state.retry_at - context.now()).total_seconds()
+        if wait > 0:
+            return wait
+        await context.gateway.delete(JOBS, job)
+        return GONE_SECONDS
+    if state.phase is Phase.FAILED and state.reason is JobReason.OUT_OF_DISK:
+        await context.gateway.delete(JOBS, job)  # else Kubernetes would replace the evicted pod for ever
+    return POLL_SECONDS if state.phase is Phase.RUNNING else None
+
+
+async def _report(
+    context: Context,
+    document: Document,
+    before: OptimizationJobStatus,
+    spec: OptimizationJobSpec,
+    state: JobState,
+    progress: ProgressState,
+    job: Document | None = None,
+) -> None:
+    now = context.now()
+    generation = document["metadata"]["generation"]
+    ended = state.phase in {Phase.FINISHED, Phase.FAILED}
+    good = ended and state.reason in {JobReason.SUCCEEDED, JobReason.BASELINE_ONLY}
+    message = state.message or _running(progress)
+    conditions = merged(
+        conditions_of(document),
+        ConditionType.COMPLETE,
+        status=good,
+        reason=state.reason,
+        message=message,
+        generation=generation,
+        now=now,
+    )
+    conditions = merged(
+        conditions,
+        ConditionType.SUSPENDED,
+        status=spec.suspend,
+        reason=JobReason.SUSPENDED if spec.suspend else JobReason.NOT_SUSPENDED,
+        message="",
+        generation=generation,
+        now=now,
+    )
+    status = before.model_copy(
+        update={
+            "conditions": list(conditions),
+            "observed_generation": generation,
+            "start_time": _started(job) or before.start_time,
+            "completion_time": now.replace(microsecond=0) if ended else None,
+            **_seen(before, state, progress, ended=ended),
+        }
+    )
+    await report(context.gateway, OPTIMIZATION_JOBS, document, status, ConditionType.COMPLETE)
+
+
+def _running(progress: ProgressState) -> str:
+    return f"{progress.stage} {progress.message}".strip() if progress.stage else ""
+
+
+def _started(job: Document | None) -> datetime | None:
+    text = (job or {}).get("status", {}).get("startTime")
+    return datetime.fromisoformat(text) if text else None
+
+
+def _seen(before: OptimizationJobStatus, state: JobState, progress: ProgressState, *, ended: bool) -> dict[str, Any]:
+    """Return what log and result add to the status; what was known is kept while nothing newer is."""
+    candidates = {candidate.name: candidate for candidate in before.candidates} | progress.candidates
+    seen: dict[str, Any] = {
+        "stage": Stage.DONE if ended else progress.stage or before.stage,
+        "progress_percent": progress.percent if progress.stage else before.progress_percent,
+        "model": progress.model or before.model,
+        "candidates": list(candidates.values())[:32],
+    }
+    if ended:
+        seen["progress_percent"] = 100
+    result = state.result
+    if result is not None:
+        seen |= {
+            "digest": result.source_sha256 or before.digest,
+            "artifact": result.artifact,
+            "report_artifact": result.report_artifact,
+            "host": result.host,
+        }
+    if result is not None and result.chosen is not None:
+        seen |= {
+            "chosen": result.chosen.name,
+            "size_bytes": result.chosen.size_bytes,
+            "metrics": result.chosen.metrics,
+            "requires": result.chosen.requires,
+        }
+    return seen
