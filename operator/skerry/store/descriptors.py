@@ -50,7 +50,7 @@ class Descriptor:
             message = f"{what}: a layer is not described by an object"
             raise BadInputError(message)
         media, digest, size = raw.get("mediaType"), raw.get("digest"), raw.get("size")
-        annotations = raw.get("annotations") or {}
+        annotations = {} if raw.get("annotations") is None else raw["annotations"]
         if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
             message = f"{what}: {digest!r} is not a digest of the form sha256:… with 64 hexadecimal digits"
             raise BadInputError(message)

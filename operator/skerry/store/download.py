@@ -9,7 +9,6 @@ import httpx
 from skerry.store import transport
 from skerry.store.errors import TooLargeError, UnreachableError
 from skerry.store.registry import Advance
-from skerry.store.trees import CHUNK
 
 _WEAK: Final = "W/"
 
@@ -54,7 +53,7 @@ class Download:
             whole = self._written + int(length) if length.isdecimal() else None
             self._fits(whole or 0)
             with self._target.open("ab" if self._written else "wb") as stream:
-                for chunk in response.iter_raw(CHUNK):
+                for chunk in response.iter_raw():
                     self._written += len(chunk)
                     self._fits(self._written)
                     stream.write(chunk)

@@ -25,6 +25,7 @@ from skerry.store.registry import IMAGE_CONFIG_TYPE, MANIFEST_TYPE, Advance, Reg
 from skerry.store.settings import Credentials, StoreSettings
 
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
+MOUNTABLE_LAYERS: Final = {LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd"}
 EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 STAGING: Final = ".skerry-pull"
 """Folder inside the target in which files wait until all of them are there: only a mount point may be writable."""
@@ -165,17 +166,19 @@ def push_document(
 
 
 def assert_mountable(manifest: Mapping[str, Any], reference: str) -> None:
-    """Refuse what containerd would mount as an empty folder.
+    """Refuse what containerd would mount as an empty folder, or not at all.
 
     Raises:
         BadInputError: The manifest is not that of an image with layers.
     """
-    config = manifest.get("config", {}).get("mediaType")
-    layers = manifest.get("layers", [])
-    if config != IMAGE_CONFIG_TYPE or not layers:
+    config = manifest.get("config")
+    kind = config.get("mediaType") if isinstance(config, Mapping) else None
+    others = {layer.media_type for layer in descriptors.layers(manifest, reference)} - MOUNTABLE_LAYERS
+    if kind != IMAGE_CONFIG_TYPE or others:
+        found = f"its config is {kind}" if kind != IMAGE_CONFIG_TYPE else f"it has layers of type {', '.join(others)}"
         message = (
-            f"{reference} is not an OCI image (its config is {config}): container runtimes would mount it as an empty "
-            "folder; convert it once with `skerry pull` and `skerry push`"
+            f"{reference} is not an OCI image ({found}): container runtimes would mount it as an empty folder or "
+            "not at all; convert it once with `skerry pull` and `skerry push`"
         )
         raise BadInputError(message)
 

@@ -98,7 +98,7 @@ class Registry:
                     advance(-start)
                     start = 0
                 with target.open("ab" if resumed else "wb") as stream:
-                    for chunk in got.iter_raw(CHUNK):
+                    for chunk in got.iter_raw():
                         start += len(chunk)
                         if start > blob.size:
                             message = f"{what}: the server sends more than the {blob.size} bytes of the descriptor"

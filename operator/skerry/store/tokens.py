@@ -48,7 +48,10 @@ class Tokens:
             message = f"{self._host}: the registry asks for a token but does not say where to get one"
             raise AccessError(message)
         what = f"token for {self._host}"
-        query = {"scope": challenge.get("scope", scope)}
+        asked = challenge.get("scope", scope)
+        # A HEAD of a push is asked for the right to pull only: get both at once, under the name that the registry uses.
+        same = asked.rpartition(":")[0] == scope.rpartition(":")[0]
+        query = {"scope": scope if same else asked}
         if "service" in challenge:
             query["service"] = challenge["service"]
         auth = httpx.BasicAuth(self._login.username, self._login.password) if self._login else None
