@@ -4,6 +4,6 @@
 """
 
 from devcluster.cluster import Cluster
-from devcluster.errors import DevclusterError
+from devcluster.errors import ClusterError, DevclusterError
 
-__all__ = ["Cluster", "DevclusterError"]
+__all__ = ["Cluster", "ClusterError", "DevclusterError"]
