@@ -1,8 +1,4 @@
-"""References of OCI artifacts, and the two names of one repository.
-
-Optimizer Jobs push to a Service of the cluster, nodes pull from `localhost:PORT`: the same registry under two names, so
-that no node needs any configuration. This module imports nothing heavy: the operator uses it as well.
-"""
+"""References of OCI artifacts. This module imports nothing heavy: the operator uses it as well."""
 
 import re
 from dataclasses import dataclass, replace
@@ -72,12 +68,3 @@ class Reference:
     def uri(self) -> str:
         """The reference with its scheme."""
         return f"{SCHEME}{self}"
-
-
-def pull_uri(push: Reference, pull_repository: str, digest: str) -> str:
-    """Return the URI by which nodes pull what was pushed as `push`."""
-    target = Reference.parse(f"{pull_repository}@{digest}")
-    if not push.path.endswith(target.path) and not target.path.endswith(push.path):
-        message = f"{pull_repository} and {push.repository} are not two names of one repository"
-        raise BadInputError(message)
-    return target.uri

@@ -1,5 +1,6 @@
 """A small web server on loopback that can be made to fail."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ def content(data: bytes, *, stop_after: int | None = None, tag: str = '"1"', ran
         handler.send_header("ETag", tag)
         handler.send_header("Content-Length", str(len(data) - start))
         handler.end_headers()
-        handler.wfile.write(data[start:stop_after])
+        with contextlib.suppress(ConnectionError):  # the client has read enough
+            handler.wfile.write(data[start:stop_after])
 
     return answer
 
