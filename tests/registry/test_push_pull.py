@@ -376,6 +376,11 @@ def test_init_container_says_what_is_wrong(registry: RunningRegistry, tls: TlsRe
     assert "not trusted" in untrusted.stderr
     trusted = run_pull(f"oci://{tls.registry.address}/models/a:9", tmp_path / "out", {ENV_CA_FILE: str(tls.ca_file)})
     assert trusted.returncode == ExitCode.BAD_INPUT
-    for done in (missing, malformed, untrusted, trusted):
+    (tmp_path / "file").write_bytes(b"")
+    push({"model.xml": tmp_path / "file"}, registry.reference("models/a:1"), registry.settings, NOBODY, tmp_path)
+    unwritable = run_pull(f"oci://{registry.address}/models/a:1", tmp_path / "file" / "out", insecure)
+    assert unwritable.returncode == ExitCode.UNAVAILABLE
+    assert "cannot write to" in unwritable.stderr
+    for done in (missing, malformed, untrusted, trusted, unwritable):
         assert "Traceback" not in done.stderr
         assert done.stderr.count("\n") == 1

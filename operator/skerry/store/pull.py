@@ -53,6 +53,9 @@ def main(arguments: list[str]) -> int:
     except BadInputError as error:
         sys.stderr.write(f"{error}\n")
         return ExitCode.BAD_INPUT
+    except OSError as error:
+        sys.stderr.write(f"cannot write to {arguments[2]}: {error}\n")
+        return ExitCode.UNAVAILABLE
     except StoreError as error:
         sys.stderr.write(f"{error}\n")
         return ExitCode.BAD_CONFIGURATION

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.store.descriptors import Descriptor, layers
@@ -50,6 +50,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["mediaType", "digest", "size", "annotations"]), json_values))
 def test_any_json_is_a_descriptor_or_a_clear_error(raw: dict[str, Any]) -> None:
     with pytest.raises(BadInputError):

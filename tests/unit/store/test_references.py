@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.store.errors import BadInputError
@@ -26,12 +26,14 @@ references = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(references)
 def test_what_is_written_is_read_back(reference: Reference) -> None:
     assert Reference.parse(str(reference)) == reference
     assert Reference.parse(reference.uri) == reference
 
 
+@settings(deadline=None)
 @given(references)
 def test_a_pinned_reference_names_the_digest_alone(reference: Reference) -> None:
     pinned = reference.pinned(DIGEST)
@@ -39,6 +41,7 @@ def test_a_pinned_reference_names_the_digest_alone(reference: Reference) -> None
     assert pinned.selector == DIGEST
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80) | st.text(alphabet="az09:/@.-_[]A", max_size=40))
 def test_any_text_is_a_reference_or_a_clear_error(text: str) -> None:
     try:

@@ -208,6 +208,7 @@ def test_a_damaged_archive_stays_in_its_folder(
 segments = st.text(alphabet="ab./\\:\0\n ", max_size=12)
 
 
+@settings(deadline=None)
 @given(segments)
 def test_targets_are_below_the_folder(name: str) -> None:
     try:
