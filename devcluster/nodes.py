@@ -8,6 +8,7 @@ from typing import Any
 
 CUT_CHAIN = "DEVCLUSTER-CUT"
 CNI_FILE = "/etc/cni/net.d/10-devcluster.conflist"
+INTERFACE = "eth0"  # the one that engines give to containers
 HOOKS = "INPUT OUTPUT FORWARD"
 
 
@@ -78,24 +79,36 @@ def arrange_script(node: Node, others: list[Node]) -> str:
 
 
 def cut_script(others: list[Node]) -> str:
-    """Return a script that drops all traffic of a node with the other nodes and with their pods."""
+    """Return a script that drops all traffic of a node with the other nodes and with their pods.
+
+    Engines give nodes IPv6 addresses as well, which the cluster does not know and kubelets may use: all of that goes.
+    """
     networks = [network for other in others for network in (other.address, other.pods)]
     rules = [f"iptables -A {CUT_CHAIN} {side} {network} -j DROP" for network in networks for side in ("-s", "-d")]
-    lines = [
-        "set -eu",
-        f"iptables -N {CUT_CHAIN} 2>/dev/null || iptables -F {CUT_CHAIN}",
+    rules6 = [f"ip6tables -A {CUT_CHAIN} {side} {INTERFACE} -j DROP" for side in ("-i", "-o")]
+    lines = ["set -eu", *_chain("iptables", rules)]
+    return "\n".join([*lines, "ip6tables -S >/dev/null 2>&1 || exit 0", *_chain("ip6tables", rules6)])
+
+
+def _chain(program: str, rules: list[str]) -> list[str]:
+    """Return the lines that fill our chain and put it before all others."""
+    return [
+        f"{program} -N {CUT_CHAIN} 2>/dev/null || {program} -F {CUT_CHAIN}",
         *rules,
         f"for hook in {HOOKS}; do",
-        f"  iptables -C $hook -j {CUT_CHAIN} 2>/dev/null || iptables -I $hook -j {CUT_CHAIN}",
+        f"  {program} -C $hook -j {CUT_CHAIN} 2>/dev/null || {program} -I $hook -j {CUT_CHAIN}",
         "done",
     ]
-    return "\n".join(lines)
 
 
 def restore_script() -> str:
     """Return a script that takes away what `cut_script` did, and does nothing where nothing was cut."""
     return (
-        f"iptables -S {CUT_CHAIN} >/dev/null 2>&1 || exit 0\n"
-        f"for hook in {HOOKS}; do while iptables -D $hook -j {CUT_CHAIN} 2>/dev/null; do :; done; done\n"
-        f"iptables -F {CUT_CHAIN} && iptables -X {CUT_CHAIN}"
+        "set -eu\n"
+        "for program in iptables ip6tables; do\n"
+        f"  $program -S {CUT_CHAIN} >/dev/null 2>&1 || continue\n"
+        f"  for hook in {HOOKS}; do while $program -D $hook -j {CUT_CHAIN} 2>/dev/null; do :; done; done\n"
+        f"  $program -F {CUT_CHAIN}\n"
+        f"  $program -X {CUT_CHAIN}\n"
+        "done"
     )

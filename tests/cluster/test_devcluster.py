@@ -311,20 +311,28 @@ def test_a_cut_node_is_alone_until_it_is_restored(spare: Cluster) -> None:
     for name in ("near", "far"):
         ready(spare, name)
     address = spare.get("pod", "far", "--namespace", NAMESPACE)[0]["status"]["podIP"]
-    node_address = spare.engine.run("exec", far, "hostname", "-i").split()[0]
+    addresses = spare.get("node", far)[0]["status"]["addresses"]
+    node_address = next(each["address"] for each in addresses if each["type"] == "InternalIP")
 
     def reaches(target: str) -> bool:
         # A closed port that answers is as good as an open one: something is there.
         script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{target}/9'; test $? -ne 124"
         return succeeds("kubectl", *access, "exec", "near", "--", "bash", "-c", script)
 
+    def node_reaches(target: str) -> bool:
+        # By name, which may mean IPv6 as well: the port of the kubelet.
+        script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{target}/10250'"
+        return spare.engine.succeeds("exec", near, "bash", "-c", script)
+
     access = ("--kubeconfig", str(spare.kubeconfig), "--namespace", NAMESPACE)
     assert reaches(address)
     assert reaches(node_address)
+    assert node_reaches(far)
 
     spare.cut(far)
     assert not reaches(address)
     assert not reaches(node_address)
+    assert not node_reaches(far)
     assert reaches(spare.get("pod", "near", "--namespace", NAMESPACE)[0]["status"]["podIP"])
     eventually(lambda: not spare.healthy(), "the API server misses the node")
     tasks = spare.engine.run("exec", far, "ctr", "-n", "k8s.io", "tasks", "ls")

@@ -89,6 +89,7 @@ def test_a_cut_names_nodes_and_their_pods_in_both_directions() -> None:
     for network in ("10.89.0.3", "10.244.1.0/24"):
         assert f"-s {network} -j DROP" in script
         assert f"-d {network} -j DROP" in script
+    assert "ip6tables -A DEVCLUSTER-CUT -o eth0 -j DROP" in script
 
 
 def test_the_scripts_are_good_shell() -> None:
