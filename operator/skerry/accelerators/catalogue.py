@@ -1,11 +1,11 @@
-"""Reading the catalogue."""
+"""Reading the catalogue: one file an accelerator in `data/`."""
 
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from skerry.api.meta import ApiModel, Name
 from skerry.api.types import CandidateRequest, Framework
@@ -31,11 +31,22 @@ class AcceleratorEntry(ApiModel):
 
     name: Name
     description: str
-    devices: dict[Framework, str]
-    native_int8: list[str] = Field(default_factory=list)
-    native_half: list[NativeHalf] = Field(default_factory=list)
+    devices: dict[Framework, str] = Field(description="The device in each framework's words.")
+    native_int8: list[str] = Field(
+        default_factory=list, description="Features that multiply 8-bit integers, best first."
+    )
+    native_half: list[NativeHalf] = Field(default_factory=list, description="Features for half precision, best first.")
     frameworks: Annotated[list[FrameworkEntry], Field(min_length=1)]
     candidates: Annotated[list[CandidateRequest], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        ranked = {framework.name for framework in self.frameworks}
+        used = {candidate.framework for candidate in self.candidates}
+        if ranked != set(self.devices) or not used <= ranked:
+            message = f"{self.name}: frameworks, devices and candidates must speak of the same frameworks"
+            raise ValueError(message)
+        return self
 
 
 @cache

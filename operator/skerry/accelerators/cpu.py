@@ -32,7 +32,7 @@ FEATURES: Final = {
 """The instruction set extensions that change how fast or in which precision models run."""
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv8l": "arm"}
-_MODEL_KEYS: Final = ("model name", "Hardware", "Model", "cpu model")
+_MODEL_KEYS: Final = ("model name", "Model", "Hardware")
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,12 @@ def read(root: Path = Path("/")) -> CpuFacts:
         cores += key == "processor"
         fields.setdefault(key, value.strip())
     words = set(fields.get("flags", fields.get("Features", "")).split())
-    model = next((fields[key] for key in _MODEL_KEYS if fields.get(key)), "")
-    return CpuFacts(model, cores, tuple(sorted(words & FEATURES.keys())))
+    return CpuFacts(_model(fields), cores, tuple(sorted(words & FEATURES.keys())))
+
+
+def _model(fields: dict[str, str]) -> str:
+    """Return the model's name; many arm64 kernels tell only the numbers of implementer and part."""
+    named = next((fields[key] for key in _MODEL_KEYS if fields.get(key)), "")
+    if named or "CPU part" not in fields:
+        return named
+    return f"implementer {fields.get('CPU implementer', '?')} part {fields['CPU part']}"

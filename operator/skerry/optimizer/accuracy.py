@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from skerry.api.types import EvaluationMetric
-from skerry.planning.gates import Comparison
+from skerry.optimizer.errors import BadModelError
+from skerry.planning.gates import PERCENT, Comparison
 
-PERCENT: Final = 100.0
 Z95: Final = 1.96
 RESAMPLES: Final = 400
 SEED: Final = 7
+_INTERVAL: Final = (0.025, 0.975)
+_IN_PERCENT: Final = frozenset({EvaluationMetric.ACCURACY, EvaluationMetric.F1, EvaluationMetric.AGREEMENT})
 
 Outputs = npt.NDArray[Any]
 """First output of every sample, `[N, …]`."""
@@ -36,28 +38,45 @@ def score(metric: EvaluationMetric, outputs: Outputs, labels: Outputs | None, ba
         outputs: The candidate's first output for each sample.
         labels: Class ids `[N]`, or targets shaped like the output.
         baseline: The unoptimized model's outputs, for Agreement.
+
+    Raises:
+        BadModelError: The outputs cannot be judged: they have no numbers, or another shape.
     """
+    _check(outputs, baseline)
     if metric is EvaluationMetric.AGREEMENT:
-        scores = (
-            (_classes(outputs) == _classes(baseline)).astype(np.float64)
-            if _classifies(outputs)
-            else _cosine(outputs, baseline)
-        )
-        return Scored(scores, PERCENT * float(scores.mean()))
+        alike = classes(outputs) == classes(baseline) if _classifies(baseline) else cosine(outputs, baseline)
+        agreement = _finite(np.asarray(alike, dtype=np.float64))
+        return Scored(agreement.scores, PERCENT * agreement.value)
     if labels is None:
         message = f"{metric} needs labels"
         raise ValueError(message)
     if metric is EvaluationMetric.MEAN_ABSOLUTE_ERROR:
-        scores = np.abs(_rows(outputs) - _rows(labels)).mean(axis=1)
-        return Scored(scores, float(scores.mean()))
+        return _finite(np.abs(_rows(outputs) - _rows(labels)).mean(axis=1))
     if metric is EvaluationMetric.COSINE_SIMILARITY:
-        scores = _cosine(outputs, labels)
-        return Scored(scores, float(scores.mean()))
-    found = _classes(outputs)
+        return _finite(cosine(outputs, labels))
+    found = classes(outputs)
     scores = (found == labels).astype(np.float64)
     if metric is EvaluationMetric.F1:
         return Scored(scores, PERCENT * macro_f1(found, labels))
     return Scored(scores, PERCENT * float(scores.mean()))
+
+
+def _check(outputs: Outputs, baseline: Outputs) -> None:
+    if outputs.shape != baseline.shape:
+        message = f"the outputs have the shape {outputs.shape[1:]}, but the unoptimized model's {baseline.shape[1:]}"
+        raise BadModelError(message)
+    if np.issubdtype(outputs.dtype, np.floating) and np.isnan(outputs).any():
+        rows = int(np.isnan(_rows(outputs)).any(axis=1).sum())
+        message = f"the output is not a number (NaN) for {rows} of {len(outputs)} samples of the evaluation data"
+        raise BadModelError(message)
+
+
+def _finite(scores: Scores) -> Scored:
+    if not np.isfinite(scores).all():
+        rows = int((~np.isfinite(scores)).sum())
+        message = f"the output is infinite for {rows} of {len(scores)} samples of the evaluation data"
+        raise BadModelError(message)
+    return Scored(scores, float(scores.mean()))
 
 
 def macro_f1(found: Outputs, labels: Outputs) -> float:
@@ -71,22 +90,23 @@ def macro_f1(found: Outputs, labels: Outputs) -> float:
 
 
 def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored) -> Comparison:
-    """Return a candidate's accuracy with its interval, given the baseline on the same samples.
+    """Return a candidate's accuracy with its 95 % interval, given the baseline on the same samples.
 
-    For right-or-wrong scores the interval comes from the samples on which the two differ (as in McNemar's test, with one
-    sample added so that no difference is not taken for certainty); for others from resampling the paired differences.
+    For right-or-wrong scores the interval comes from the samples on which the two differ (as in McNemar's test, with
+    one sample added so that no difference is not taken for certainty); for others from resampling the paired
+    differences.
     """
     count = len(candidate.scores)
     differences = candidate.scores - baseline.scores
-    scale = PERCENT if metric in {EvaluationMetric.ACCURACY, EvaluationMetric.F1, EvaluationMetric.AGREEMENT} else 1.0
+    scale = PERCENT if metric in _IN_PERCENT else 1.0
     if set(np.unique(candidate.scores)) | set(np.unique(baseline.scores)) <= {0.0, 1.0}:
         half = scale * Z95 * float(np.sqrt(np.sum(differences != 0) + 1)) / count
         low, high = candidate.value - half, candidate.value + half
     else:
         random = np.random.default_rng(SEED)
         means = [float(differences[random.integers(0, count, count)].mean()) for _ in range(RESAMPLES)]
-        low, high = (baseline.value + scale * float(np.quantile(means, q)) for q in (0.025, 0.975))
-    if scale == PERCENT:
+        low, high = (baseline.value + scale * float(np.quantile(means, end)) for end in _INTERVAL)
+    if metric in _IN_PERCENT:
         low, high = max(low, 0.0), min(high, PERCENT)
     return Comparison(baseline.value, candidate.value, min(low, candidate.value), max(high, candidate.value))
 
@@ -95,7 +115,8 @@ def _classifies(outputs: Outputs) -> bool:
     return outputs.ndim == 2 and outputs.shape[1] > 1  # noqa: PLR2004 - [N, classes]
 
 
-def _classes(outputs: Outputs) -> Outputs:
+def classes(outputs: Outputs) -> Outputs:
+    """Return the class of each sample, `[N]`: the best score of `[N, classes]`, or the output `[N]` itself."""
     return np.asarray(_rows(outputs).argmax(axis=1)) if outputs.ndim > 1 else outputs
 
 
@@ -103,7 +124,9 @@ def _rows(array: Outputs) -> npt.NDArray[np.float64]:
     return np.asarray(array, dtype=np.float64).reshape(len(array), -1)
 
 
-def _cosine(one: Outputs, other: Outputs) -> Scores:
+def cosine(one: Outputs, other: Outputs) -> Scores:
+    """Return the cosine of the angle between each two rows, `[N]`."""
     a, b = _rows(one), _rows(other)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray((a * b).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny))
+    same = (a == b).all(axis=1)  # two outputs of nothing but zeros have no angle, but do agree
+    return np.where(same, 1.0, (a * b).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny))

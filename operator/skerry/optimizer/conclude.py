@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,6 @@ from skerry.api.jobcontract import ChosenVariant
 from skerry.api.reasons import JobReason
 from skerry.api.types import (
     CandidateResult,
-    EvaluationMetric,
     Framework,
     Host,
     Metric,
@@ -24,13 +24,17 @@ from skerry.api.types import (
     Verdict,
     WhenNoneQualifies,
 )
-from skerry.optimizer.data import distribution
-from skerry.optimizer.report import METHOD, CandidateReport, DataReport, HostReport, Report
-from skerry.optimizer.search import BASELINE, Found, Inputs, Tried, baseline_result, folder_size
+from skerry.optimizer.backends.base import Source
+from skerry.optimizer.data import Samples, distribution
+from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
+from skerry.optimizer.search import Found, Inputs, folder_size, native_int8
+from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.planning.pareto import Point, choose, pareto
 from skerry.version import version
 
-_HALF: Final = {"BF16", "FP16"}
+_HALF: Final = frozenset({"BF16", "FP16"})
+_GOVERNOR: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_STEM: Final = "model"
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,11 @@ class Outcome:
     host: Host
 
 
-def conclude(inputs: Inputs, found: Found, origin: Origin, folder: Path, now: datetime) -> Outcome:
+def conclude(
+    inputs: Inputs, found: Found, origin: Origin, folder: Path, now: datetime, stage_seconds: Mapping[str, float]
+) -> Outcome:
     """Choose, and write the chosen variant's files below the folder."""
     spec = inputs.spec
-    metric = found.ground.metric or EvaluationMetric.ACCURACY
     points = [
         Point(
             tried.result.name,
@@ -80,28 +85,46 @@ def conclude(inputs: Inputs, found: Found, origin: Origin, folder: Path, now: da
         for tried in found.tried
         if tried.made is not None
     ]
-    front = pareto(points, metric)
+    front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})
-    best = choose(points, spec.objective, metric)
+    best = choose(points, spec.objective, found.ground.meaning)
     winner = next((tried for tried in found.tried if tried.result.name == best), None)
-    host = Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=spec.accelerator)
     facts: VariantFacts | None = None
     target = folder / "variant"
     if winner is not None:
         reason, message = JobReason.SUCCEEDED, _success(winner)
         facts = _winner_facts(inputs, found, winner, origin, now)
-        _lay_out(facts, winner.folder, target)
+        _lay_out(facts, _files(winner.folder), target)
     elif spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE:
-        reason, message = (
-            JobReason.BASELINE_ONLY,
-            f"no candidate passed, so the unoptimized model is served. {_failures(found)}",
-        )
+        reason = JobReason.BASELINE_ONLY
+        message = f"no candidate passed the gates, so the unoptimized model is served. {_failures(found)}"
         facts = _baseline_facts(inputs, found, origin, now)
-        _lay_out(facts, found.ground.inspected.source.path, target)
+        _lay_out(facts, _renamed(found.ground.inspected.source), target)
     else:
         reason, message = JobReason.GATES_FAILED, f"no candidate passed the gates. {_failures(found)}"
-    report = _report(inputs, found, origin, now, host, facts.name if facts else None, (reason, message))
+    host = Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=spec.accelerator)
+    report = Report(
+        skerry_version=version(),
+        created_at=now,
+        source_uri=origin.model[0],
+        source_sha256=origin.model[1],
+        model=found.ground.inspected.facts,
+        machine=_machine(inputs, host),
+        evaluation_metric=found.ground.metric,
+        evaluation=_evaluation_report(found, origin),
+        calibration=_calibration_report(found, origin),
+        gates=spec.gates,
+        objective=spec.objective,
+        baseline=_baseline_report(found),
+        candidates=[_candidate_report(tried) for tried in found.tried],
+        left_out=found.left_out,
+        pareto=sorted(front),
+        chosen=facts.name if facts else None,
+        reason=reason,
+        message=message,
+        stage_seconds={stage: round(seconds, 2) for stage, seconds in stage_seconds.items()},
+    )
     return Outcome(
         reason=reason,
         message=message,
@@ -118,22 +141,30 @@ def _success(winner: Tried) -> str:
     figures = {figure.name: figure for figure in winner.result.metrics}
     latency = figures[Metric.LATENCY_P95]
     faster = float(latency.baseline or 0) / float(latency.value)
-    text = f"{winner.result.name} is {faster:.1f}x as fast at p95 ({latency.value} against {latency.baseline} ms)"
+    text = f"{winner.result.name} is {faster:.1f}x as fast at p95: {latency.value} ms against {latency.baseline} ms"
     if (accuracy := figures.get(Metric.ACCURACY)) is not None:
         text += f", accuracy {accuracy.value} against {accuracy.baseline} {accuracy.unit}".rstrip()
     return text
 
 
 def _failures(found: Found) -> str:
-    """Return why each candidate was refused, the most promising (in order of trial) first."""
-    return " | ".join(f"{tried.result.name}: {tried.result.message}" for tried in found.tried)
+    """Return which gates each candidate missed, and what exactly the one missed that came nearest."""
+    if not found.tried:
+        return "There was none to try."
+    nearest = min(found.tried, key=lambda tried: (tried.made is None, len(tried.missed)))
+    each = "; ".join(
+        f"{tried.result.name} ({', '.join(tried.missed) if tried.made else 'could not be made'})"
+        for tried in found.tried
+    )
+    return f"Nearest was {nearest.result.name}: {nearest.result.message}. Missed gates: {each}"
 
 
 def _requires(inputs: Inputs, execution: str) -> Requirements:
     """Return what a node must have to run a variant as it was measured here."""
     wanted: list[str] = []
     if execution == "INT8":
-        wanted = [feature for feature in inputs.entry.native_int8 if feature in inputs.cpu.features][:1]
+        best = native_int8(inputs.entry, inputs.cpu)
+        wanted = [best] if best else []
     elif execution in _HALF:
         halves = (half.feature for half in inputs.entry.native_half)
         wanted = [feature for feature in halves if feature in inputs.cpu.features][:1]
@@ -164,13 +195,13 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         execution_precision=made.execution_precision,
         model_file=made.model_file,
         device=inputs.entry.devices[result.framework],
-        settings=made.settings,
+        settings=dict(made.settings),
         inputs=model.inputs,
         outputs=model.outputs,
         requires=_requires(inputs, made.execution_precision),
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
-        provenance=_provenance(origin, now, made.tools),
+        provenance=_provenance(origin, now, dict(made.tools)),
     )
 
 
@@ -184,7 +215,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         precision=Precision.FP32,
         technique=Technique.GRAPH_OPTIMIZATION if onnx else Technique.CONVERSION,
         execution_precision="FP32",
-        model_file=subject.model.name,
+        model_file=_STEM + subject.model.suffix,
         device=inputs.entry.devices[subject.framework],
         settings=dict(subject.settings),
         inputs=model.inputs,
@@ -196,17 +227,27 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
     )
 
 
-def _lay_out(facts: VariantFacts, source: Path, target: Path) -> None:
-    """Put a variant's files and `skerry.json` into an empty folder.
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
-    A source that is a file stands for its folder when it has companions (external data, IR weights).
-    """
+
+def _renamed(source: Source) -> dict[str, Path]:
+    """Return the source's files, the main one (and an IR's weights, which go by its name) under names that are safe."""
+    main = source.path.stem
+    own = {source.path.name, f"{main}.bin"} if source.path.suffix == ".xml" else {source.path.name}
+    return {_STEM + path.suffix if name in own else name: path for name, path in source.files.items()}
+
+
+def _lay_out(facts: VariantFacts, files: Mapping[str, Path], target: Path) -> None:
+    """Put a variant's files and `skerry.json` into an empty folder."""
     shutil.rmtree(target, ignore_errors=True)
-    folder = source if source.is_dir() else source.parent
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".*", "*.zip", "*.tar", "*.tgz", "*.tar.gz"))
-    (target / FACTS_FILE).write_text(
-        facts.model_dump_json(by_alias=True, exclude_none=True, indent=2), encoding="utf-8"
-    )
+    target.mkdir(parents=True)
+    for name, path in files.items():
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    text = facts.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    (target / FACTS_FILE).write_text(text, encoding="utf-8")
 
 
 def _chosen(facts: VariantFacts, folder: Path) -> ChosenVariant:
@@ -228,60 +269,62 @@ def _chosen(facts: VariantFacts, folder: Path) -> ChosenVariant:
     )
 
 
-def _report(
-    inputs: Inputs,
-    found: Found,
-    origin: Origin,
-    now: datetime,
-    host: Host,
-    chosen: str | None,
-    verdict: tuple[JobReason, str],
-) -> Report:
-    spec, ground = inputs.spec, found.ground
+def _machine(inputs: Inputs, host: Host) -> HostReport:
+    governor = _GOVERNOR.read_text(encoding="ascii").strip() if _GOVERNOR.is_file() else ""
+    return HostReport(
+        host=host,
+        architecture=architecture(),
+        cpu_cores=inputs.cpu.cores,
+        cpu_features=list(inputs.cpu.features),
+        cpu_governor=governor,
+        threads=inputs.threads,
+        python=platform.python_version(),
+        kernel=platform.release(),
+    )
 
-    def used(samples: object, where: tuple[str, str] | None) -> DataReport | None:
-        if samples is None or where is None:
-            return None
-        return DataReport(uri=where[0], sha256=where[1], samples=len(samples), distribution=distribution(samples))  # type: ignore[arg-type]
 
-    return Report(
-        skerry_version=version(),
-        created_at=now,
-        source_uri=origin.model[0],
-        source_sha256=origin.model[1],
-        model=ground.inspected.facts,
-        machine=HostReport(
-            host=host,
-            architecture=architecture(),
-            cpu_features=list(inputs.cpu.features),
-            threads=inputs.threads,
-            python=platform.python_version(),
-        ),
-        evaluation_metric=ground.metric,
-        evaluation=used(ground.evaluation, origin.evaluation),
-        calibration=used(ground.calibration, origin.calibration or origin.evaluation),
-        gates=spec.gates,
-        objective=spec.objective,
-        method=METHOD,
-        baseline=CandidateReport(
-            result=baseline_result(found.baseline, ground),
-            settings=dict(found.baseline.subject.settings),
-            size_bytes=found.baseline.size_bytes,
-        ),
-        candidates=[
-            CandidateReport(
-                result=tried.result,
-                measurements=tried.measurements,
-                settings=tried.made.settings if tried.made else {},
-                tools=tried.made.tools if tried.made else {},
-                size_bytes=tried.size_bytes,
-                seconds_to_make=round(tried.seconds, 2),
-            )
-            for tried in found.tried
-        ],
-        left_out=found.left_out,
-        chosen=chosen,
-        reason=verdict[0],
-        message=verdict[1],
-        stage_seconds={stage: round(seconds, 2) for stage, seconds in found.stage_seconds.items()},
+def _data_report(samples: Samples, where: tuple[str, str], remark: str) -> DataReport:
+    uri, sha256 = where
+    return DataReport(uri=uri, sha256=sha256, samples=len(samples), distribution=distribution(samples), remark=remark)
+
+
+def _evaluation_report(found: Found, origin: Origin) -> DataReport | None:
+    ground = found.ground
+    if ground.evaluation is None or origin.evaluation is None:
+        return None
+    remark = "without the samples that calibration used" if ground.held_out else ""
+    return _data_report(ground.evaluation, origin.evaluation, remark)
+
+
+def _calibration_report(found: Found, origin: Origin) -> DataReport | None:
+    ground, where = found.ground, origin.calibration or origin.evaluation
+    if ground.calibration is None or where is None:
+        return None
+    remark = (
+        "taken out of the evaluation data: a fixed random part in which each class has its share"
+        if ground.held_out
+        else "the first samples of the file"
+    )
+    return _data_report(ground.calibration, where, remark)
+
+
+def _baseline_report(found: Found) -> CandidateReport:
+    baseline = found.baseline
+    return CandidateReport(
+        result=baseline_result(baseline, found.ground),
+        measurements=baseline_measurements(baseline, found.ground),
+        settings=dict(baseline.subject.settings),
+        size_bytes=baseline.size_bytes,
+    )
+
+
+def _candidate_report(tried: Tried) -> CandidateReport:
+    return CandidateReport(
+        result=tried.result,
+        measurements=tried.measurements,
+        options=tried.planned.request.options,
+        settings=dict(tried.made.settings) if tried.made else {},
+        tools=dict(tried.made.tools) if tried.made else {},
+        size_bytes=tried.size_bytes,
+        seconds_to_make=round(tried.seconds, 2),
     )

@@ -1,6 +1,8 @@
 """Calibration and evaluation data: one array for each model input, the first axis counts the samples."""
 
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,7 @@ SEED: Final = 20261121
 Array = npt.NDArray[Any]
 Sample = dict[str, Array]
 
-DTYPES: Final = {
+DTYPES: Final[dict[TensorType, type[np.generic]]] = {
     TensorType.BOOL: np.bool_,
     TensorType.UINT8: np.uint8,
     TensorType.UINT16: np.uint16,
@@ -69,37 +71,50 @@ class Samples:
         return self.labels is not None and self.labels.ndim == 1 and np.issubdtype(self.labels.dtype, np.integer)
 
 
-def read(path: Path) -> dict[str, Array]:
+def read(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     """Return the arrays of an Npz file, without ever unpickling.
 
     Raises:
-        BadDataError: It is not such a file, is too large, or has objects in it.
+        BadDataError: It is not such a file, is too large when unpacked, or has objects in it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(info.file_size for info in archive.infolist())
-        if total > MAX_BYTES:
-            message = f"{path.name}: unpacked, the data has {total} bytes; the limit is {MAX_BYTES}"
+        if total > max_bytes:
+            message = (
+                f"{path.name}: unpacked, the data has {total} bytes; the limit is {max_bytes} (a quarter of the memory "
+                "limit, 8 GiB at the most): give fewer samples, or more memory in spec.optimization.resources"
+            )
             raise BadDataError(message)
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        message = f"{path.name}: not an Npz file (a zip archive of NumPy arrays): {error}"
+            found = {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        message = f"{path.name}: not an Npz file (a zip archive of NumPy arrays), or damaged: {error}"
         raise BadDataError(message) from error
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         message = f"{path.name}: an array cannot be read (Python objects are never loaded): {error}"
         raise BadDataError(message) from error
+    strangers = sorted(name for name, array in found.items() if not isinstance(array, np.ndarray))
+    if strangers:
+        message = f"{path.name}: {', '.join(strangers)} is no NumPy array; write the file with numpy.savez"
+        raise BadDataError(message)
+    return found
 
 
 def samples(
-    path: Path, inputs: list[TensorFacts], outputs: list[TensorFacts], *, minimum: int = MIN_SAMPLES
+    path: Path,
+    inputs: Sequence[TensorFacts],
+    outputs: Sequence[TensorFacts],
+    *,
+    minimum: int = MIN_SAMPLES,
+    max_bytes: int = MAX_BYTES,
 ) -> Samples:
     """Return the samples of an Npz file, checked against the model.
 
     Raises:
         BadDataError: A name, shape, dtype or label does not fit; the message names the array and what was expected.
     """
-    arrays = read(path)
+    arrays = read(path, max_bytes=max_bytes)
     labels = arrays.pop(LABELS, None)
     constants = {
         name.removeprefix(CONSTANT_PREFIX): arrays.pop(name)
@@ -109,21 +124,22 @@ def samples(
     wanted = {tensor.name: tensor for tensor in inputs}
     _check_names(path.name, set(arrays), set(constants), set(wanted))
     for name, array in arrays.items():
+        _check_batch(path.name, wanted[name])
         _check_array(path.name, name, array, wanted[name], rows=True)
     for name, array in constants.items():
-        _check_array(path.name, name, array, wanted[name], rows=False)
+        _check_array(path.name, CONSTANT_PREFIX + name, array, wanted[name], rows=False)
     counts = {name: len(array) for name, array in arrays.items()}
     if labels is not None:
         counts[LABELS] = len(labels) if labels.ndim else 0
     if not arrays or len(set(counts.values())) != 1:
-        message = f"{path.name}: the arrays must have the same number of samples, but have {counts}"
+        message = f"{path.name}: the arrays must have the same number of samples, but have {counts or 'none'}"
         raise BadDataError(message)
     found = Samples(arrays, constants, labels)
     if len(found) < minimum:
         message = f"{path.name}: {len(found)} samples; at least {minimum} are needed to say anything"
         raise BadDataError(message)
     if labels is not None:
-        _check_labels(path.name, found, outputs)
+        _check_labels(path.name, found, labels, outputs[0])
     return found
 
 
@@ -138,55 +154,82 @@ def _check_names(file: str, arrays: set[str], constants: set[str], wanted: set[s
     if extra:
         message = f"{file}: the array {', '.join(extra)} is no input of the model; its inputs are {sorted(wanted)}"
         raise BadDataError(message)
+    both = sorted(arrays & constants)
+    if both:
+        message = f"{file}: {', '.join(both)} is there twice, as samples and under {CONSTANT_PREFIX}"
+        raise BadDataError(message)
+
+
+def _check_batch(file: str, tensor: TensorFacts) -> None:
+    """Refuse samples for an input that does not take them one by one."""
+    if not tensor.shape or tensor.shape[0] not in {-1, 1}:
+        message = (
+            f"{file}: the model's input {tensor.name!r} has the shape {tensor.shape}, but samples are run one at a "
+            f"time: export the model with a first dimension of 1 or a free one, or give the input as {CONSTANT_PREFIX}"
+            f"{tensor.name} when it is the same for all samples"
+        )
+        raise BadDataError(message)
 
 
 def _check_array(file: str, name: str, array: Array, tensor: TensorFacts, *, rows: bool) -> None:
-    wanted = np.dtype(DTYPES[tensor.dtype]) if tensor.dtype in DTYPES else None
-    if wanted is None or array.dtype != wanted:
+    wanted = np.dtype(DTYPES[tensor.dtype])
+    if array.dtype != wanted:
         message = f"{file}: the array {name!r} has dtype {array.dtype}, but the model wants {wanted}"
         raise BadDataError(message)
-    shape = list(tensor.shape)
-    expected = [-1, *shape[1:]] if rows else shape
-    if array.ndim != len(expected) or any(
-        want not in {-1, have} for want, have in zip(expected, array.shape, strict=True)
-    ):
+    expected = [-1, *tensor.shape[1:]] if rows else tensor.shape
+    fits = array.ndim == len(expected) and all(
+        want in {-1, have} for want, have in zip(expected, array.shape, strict=True)
+    )
+    if not fits:
         words = ["N", *map(str, expected[1:])] if rows else [str(size) for size in expected]
         message = f"{file}: the array {name!r} has shape {list(array.shape)}, but [{', '.join(words)}] is expected"
         raise BadDataError(message)
+    _check_finite(file, name, array)
+
+
+def _check_finite(file: str, name: str, array: Array) -> None:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         message = f"{file}: the array {name!r} has values that are not finite (NaN or infinity)"
         raise BadDataError(message)
 
 
-def _check_labels(file: str, found: Samples, outputs: list[TensorFacts]) -> None:
-    labels = found.labels
-    output = outputs[0]
-    if labels is None:
-        return
+def _check_labels(file: str, found: Samples, labels: Array, output: TensorFacts) -> None:
     if found.class_ids:
-        classes = output.shape[-1]
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or (classes > 0 and high >= classes):
-            message = (
-                f"{file}: the labels go from {low} to {high}, but the model's output {output.name!r} has {classes} classes, "
-                f"0 to {classes - 1}"
-            )
-            raise BadDataError(message)
+        _check_class_ids(file, labels, output)
         return
     if not np.issubdtype(labels.dtype, np.floating):
         message = (
-            f"{file}: the labels have dtype {labels.dtype} and shape {list(labels.shape)}; they must be class ids (integers [N]) "
-            "or targets shaped like the output"
+            f"{file}: the labels have dtype {labels.dtype} and shape {list(labels.shape)}; they must be class ids "
+            "(integers [N]) or targets shaped like the output"
         )
         raise BadDataError(message)
     expected = output.shape[1:]
-    if labels.ndim != len(output.shape) or any(
-        want not in {-1, have} for want, have in zip(expected, labels.shape[1:], strict=True)
-    ):
+    fits = labels.ndim == len(output.shape) and all(
+        want in {-1, have} for want, have in zip(expected, labels.shape[1:], strict=True)
+    )
+    if not fits:
+        words = ", ".join(["N", *map(str, expected)])
         message = (
             f"{file}: the labels have shape {list(labels.shape)}, but the model's output {output.name!r} has "
-            f"[N, {', '.join(map(str, expected))}]"
+            f"[{words}]; class ids are integers [N]"
         )
+        raise BadDataError(message)
+    _check_finite(file, LABELS, labels)
+
+
+def _check_class_ids(file: str, labels: Array, output: TensorFacts) -> None:
+    rank = len(output.shape)
+    if rank > 2 or (rank == 2 and output.shape[1] == 1):  # noqa: PLR2004 - [N, classes]
+        message = (
+            f"{file}: the labels are class ids, but the model's output {output.name!r} has the shape {output.shape}: "
+            "class ids need an output [N, classes] with a score for each class, or [N] with the class itself"
+        )
+        raise BadDataError(message)
+    classes = output.shape[1] if rank > 1 else -1
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or 0 < classes <= high:
+        bound = f"{classes} classes, 0 to {classes - 1}" if classes > 0 else "classes from 0"
+        message = f"{file}: the labels go from {low} to {high}, but the model's output {output.name!r} has {bound}"
         raise BadDataError(message)
 
 
@@ -206,15 +249,15 @@ def check_metric(metric: EvaluationMetric, evaluation: Samples) -> None:
     needs_ids = metric in {EvaluationMetric.ACCURACY, EvaluationMetric.F1}
     needs_targets = metric in {EvaluationMetric.MEAN_ABSOLUTE_ERROR, EvaluationMetric.COSINE_SIMILARITY}
     if needs_ids and not evaluation.class_ids:
-        message = f"the metric {metric} needs labels that are class ids, integers [N]"
+        message = f"the metric {metric} needs labels that are class ids: an array {LABELS!r} of integers [N]"
         raise BadDataError(message)
     if needs_targets and (evaluation.labels is None or evaluation.class_ids):
-        message = f"the metric {metric} needs labels that are targets shaped like the output"
+        message = f"the metric {metric} needs labels that are targets: an array {LABELS!r} shaped like the output"
         raise BadDataError(message)
 
 
 def split(evaluation: Samples, most: int) -> tuple[Samples, Samples]:
-    """Return calibration and evaluation parts: at most `most` and at most a quarter go to calibration, the same every time.
+    """Return parts for calibration and evaluation: at most `most` and a quarter for calibration, the same every time.
 
     With class ids each class gives its share.
     """

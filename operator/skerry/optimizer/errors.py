@@ -1,11 +1,13 @@
-"""What can end an optimization.
+"""What can end an optimization, divided by what the user can do.
 
 OptimizationError
 ├── BadModelError             the model cannot be used; the user must mend it
-├── UnsupportedFormatError    the model is of a format that Skerry does not read
+│   └── UnsupportedFormatError  it is of a format that Skerry does not read
 ├── BadDataError              the calibration or evaluation data does not fit the model
 ├── ConfigurationError        the spec asks for something that does not exist
-└── ChildDiedError            a child process that worked on the model died (crash or out of memory)
+├── OutOfMemoryError          the memory limit is too small for what is tried
+├── OutOfDiskError            the work folder is full
+└── ChildDiedError            a process that worked on the model crashed
 """
 
 import signal
@@ -31,11 +33,30 @@ class ConfigurationError(OptimizationError):
     """The spec asks for something that does not exist."""
 
 
-class ChildDiedError(OptimizationError):
-    """A child process died while it worked on the model."""
+class OutOfMemoryError(OptimizationError):
+    """Memory ran out."""
 
-    def __init__(self, what: str, exit_code: int | None) -> None:
-        self.out_of_memory = exit_code == -signal.SIGKILL
-        name = signal.Signals(-exit_code).name if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
-        reason = "it was killed, most likely because memory ran out" if self.out_of_memory else f"it ended with {name}"
-        super().__init__(f"{what}: the process that worked on the model died: {reason}")
+
+class OutOfDiskError(OptimizationError):
+    """The work folder is full."""
+
+
+class ChildDiedError(OptimizationError):
+    """A process that worked on the model crashed."""
+
+
+def death(what: str, exit_code: int | None) -> OptimizationError:
+    """Return the error for a child process that ended without an answer.
+
+    Args:
+        what: What the process was doing.
+        exit_code: Its exit code, or minus the signal that killed it.
+    """
+    if exit_code == -signal.SIGKILL:
+        return OutOfMemoryError(
+            f"{what}: the process was killed, most likely because memory ran out; "
+            "raise the memory limit in spec.optimization.resources"
+        )
+    if exit_code is not None and exit_code < 0:
+        return ChildDiedError(f"{what}: the process crashed with {signal.Signals(-exit_code).name}")
+    return ChildDiedError(f"{what}: the process ended with exit code {exit_code} and without an answer")

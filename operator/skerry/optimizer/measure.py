@@ -1,41 +1,39 @@
 """Measuring honestly: fresh processes, paired rounds, and an interval with every comparison.
 
 Each candidate runs in a process of its own. Startup and memory come from several fresh starts; latency and throughput
-from rounds in which baseline and candidate take turns in random order, so that a busy neighbour slows both and the
-ratio within a round stays true.
+from short rounds in which baseline and candidate take turns in random order, so that a busy neighbour slows both and
+the ratio within a round stays true. The kernel tells how long each round had to wait for a CPU: the calmer half of the
+rounds counts. Where the answer is still too vague, as many rounds again are taken.
 """
 
+import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from skerry.api.types import Framework, Metric, TensorFacts
-from skerry.optimizer.backends import backend
+from skerry.api.types import Metric, TensorFacts
+from skerry.optimizer.bench import WARM_INPUT, Bench, Latencies, Round, Start, Subject
 from skerry.optimizer.child import Remote
-from skerry.optimizer.data import DTYPES, Sample, Samples
+from skerry.optimizer.data import DTYPES, Array, Sample, Samples
 from skerry.planning.gates import Comparison
 
 MIB: Final = 1 << 20
-WARMUP_RUNS: Final = 20
 STARTS: Final = 3
-ROUNDS: Final = 14
-ROUND_SECONDS: Final = 0.15
-MIN_RUNS: Final = 8
-MAX_RUNS: Final = 400
+FIRST_ROUNDS: Final = 20
+MAX_ROUNDS: Final = 80
+MIN_ROUNDS: Final = 6
+ROUND_SECONDS: Final = 0.05
+MIN_RUNS: Final = 10
+MAX_RUNS: Final = 500
 BUDGET_SECONDS: Final = 60.0
-MIN_ROUNDS: Final = 5
 INPUTS: Final = 64
+CHUNK: Final = 64
 RESAMPLES: Final = 1000
 SEED: Final = 11
-
-Latencies = npt.NDArray[np.float64]
-"""Milliseconds of single inferences."""
 
 _STATISTICS: Final[Mapping[Metric, Callable[[Latencies], float]]] = {
     Metric.LATENCY_P50: lambda ms: float(np.percentile(ms, 50)),
@@ -43,93 +41,67 @@ _STATISTICS: Final[Mapping[Metric, Callable[[Latencies], float]]] = {
     Metric.LATENCY_P99: lambda ms: float(np.percentile(ms, 99)),
     Metric.THROUGHPUT: lambda ms: 1000.0 * len(ms) / float(ms.sum()),
 }
+TIMED: Final = tuple(_STATISTICS)
+_PERCENTILES: Final = (Metric.LATENCY_P50, Metric.LATENCY_P95, Metric.LATENCY_P99)
+STARTED: Final = (Metric.STARTUP_TIME, Metric.MODEL_MEMORY)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is measured: a model's file and how it is run."""
+class Conditions:
+    """What all measurements share: the inputs that are run in turn, and the model that warms runtimes up."""
 
-    name: str
-    framework: Framework
-    model: Path
-    settings: Mapping[str, str]
-    threads: int
+    inputs: Sequence[Sample]
+    warm: Path
 
 
 @dataclass(frozen=True)
-class Start:
-    """One fresh start: seconds to load the model and run it once, and the bytes of memory that added."""
+class Timings:
+    """Rounds of one subject."""
 
-    seconds: float
-    memory_bytes: int
+    rounds: tuple[Round, ...] = ()
 
+    @property
+    def runs(self) -> int:
+        """Number of inferences in all rounds."""
+        return sum(len(taken.latencies) for taken in self.rounds)
 
-class Bench:
-    """Lives in a child process and runs one model."""
+    @property
+    def waited(self) -> float:
+        """Which part of a typical round was spent waiting for a CPU."""
+        return statistics.median(taken.waited for taken in self.rounds)
 
-    def __init__(self, subject: Subject, inputs: Sequence[Sample], warm: bytes) -> None:
-        runtime = backend(subject.framework)
-        # The runtime's own code and threads are no part of the model: they are there before the counting begins.
-        tiny = Path(f"/proc/self/fd/{_memory_file(warm)}")
-        runtime.load(tiny, runtime.baseline_settings(), subject.threads).infer({"x": np.zeros(1, np.float32)})
-        before = resident_bytes()
-        started = time.perf_counter()
-        self._session = runtime.load(subject.model, subject.settings, subject.threads)
-        self._inputs = list(inputs)
-        self._session.infer(self._inputs[0])
-        seconds = time.perf_counter() - started
-        for index in range(WARMUP_RUNS):
-            self._session.infer(self._inputs[index % len(self._inputs)])
-        self._start = Start(seconds, max(resident_bytes() - before, 1))
+    def figures(self, metric: Metric) -> list[float]:
+        """Return a metric of each round."""
+        return [_STATISTICS[metric](taken.latencies) for taken in self.rounds]
 
-    def start(self) -> Start:
-        """Return what starting took."""
-        return self._start
+    def value(self, metric: Metric) -> float:
+        """Return the median of a metric over the rounds."""
+        return statistics.median(self.figures(metric))
 
-    def run(self, count: int) -> Latencies:
-        """Run so many inferences one after the other and return the milliseconds of each."""
-        taken = np.empty(count)
-        inputs, session = self._inputs, self._session
-        for index in range(count):
-            sample = inputs[index % len(inputs)]
-            started = time.perf_counter_ns()
-            session.infer(sample)
-            taken[index] = (time.perf_counter_ns() - started) / 1e6
-        return taken
-
-    def outputs(self, samples: Samples) -> npt.NDArray[Any]:
-        """Return the first output of every sample, `[N, …]`."""
-        return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
+    def picked(self, indices: Sequence[int]) -> "Timings":
+        """Return some of the rounds."""
+        return Timings(tuple(self.rounds[index] for index in indices))
 
 
-def _memory_file(content: bytes) -> int:
-    import os  # noqa: PLC0415 - only here
-
-    descriptor = os.memfd_create("warm.onnx")
-    os.write(descriptor, content)
-    return descriptor
+Pair = tuple[Timings, Timings]
+"""Rounds of the baseline, and as many of a candidate, taken in turns."""
 
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process, all its pages counted."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096
-
-
-def warm_model() -> bytes:
-    """Return the smallest ONNX model that makes a runtime set itself up: y = max(x, 0), `[1]`."""
-    from onnx import TensorProto, helper  # noqa: PLC0415 - heavy
+def write_warm_model(folder: Path) -> Path:
+    """Write the smallest ONNX model that makes a runtime set itself up, `x` `[1]` in and max(x, 0) out."""
+    from onnx import TensorProto, helper, save_model  # noqa: PLC0415 - heavy
 
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])],
+        [helper.make_node("Relu", [WARM_INPUT], ["y"])],
         "warm",
-        [value("x", TensorProto.FLOAT, [1])],
+        [value(WARM_INPUT, TensorProto.FLOAT, [1])],
         [value("y", TensorProto.FLOAT, [1])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "warm.onnx"
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
 
 
 def inputs_for(tensors: Sequence[TensorFacts], samples: Samples | None) -> list[Sample]:
@@ -146,59 +118,69 @@ def inputs_for(tensors: Sequence[TensorFacts], samples: Samples | None) -> list[
     return [sample]
 
 
-@dataclass
-class Timings:
-    """Rounds of one subject: each an array of milliseconds."""
-
-    rounds: list[Latencies] = field(default_factory=list)
-
-    @property
-    def runs(self) -> int:
-        """Number of inferences in all rounds."""
-        return sum(len(taken) for taken in self.rounds)
-
-    def value(self, metric: Metric) -> float:
-        """Return the median over the rounds of a metric."""
-        return statistics.median(_STATISTICS[metric](taken) for taken in self.rounds)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A candidate's measurements beside those of the baseline in the same rounds."""
-
-    baseline: Timings
-    candidate: Timings
-    starts: tuple[Start, ...]
-
-
-def starts(subject: Subject, inputs: Sequence[Sample], warm: bytes, *, count: int = STARTS - 1) -> list[Start]:
+def starts(subject: Subject, conditions: Conditions, *, count: int = STARTS - 1) -> list[Start]:
     """Return what fresh starts took, each in a new process that then ends."""
     found = []
     for _ in range(count):
-        with Remote(f"starting {subject.name}", Bench, subject, inputs, warm) as bench:
+        with Remote(f"starting {subject.name}", Bench, subject, conditions.inputs, conditions.warm) as bench:
             found.append(bench.call("start"))
     return found
 
 
-def runs_per_round(milliseconds: float) -> tuple[int, int]:
-    """Return how many runs a round has and how many rounds there are, for a baseline of that latency."""
+def outputs(bench: Remote[Bench], samples: Samples) -> Array:
+    """Return the first output of every sample, `[N, …]`; the samples go to the process piece by piece."""
+    every = np.arange(len(samples))
+    pieces = (every[start : start + CHUNK] for start in range(0, len(every), CHUNK))
+    return np.concatenate([bench.call("outputs", samples.part(piece)) for piece in pieces])
+
+
+def runs_and_rounds(milliseconds: float) -> tuple[int, int]:
+    """Return how many runs a round has, and how many rounds there may be, for a model of that latency."""
     runs = int(min(max(1000.0 * ROUND_SECONDS / milliseconds, MIN_RUNS), MAX_RUNS))
-    seconds = 2 * ROUNDS * runs * milliseconds / 1000.0
-    rounds = ROUNDS if seconds <= BUDGET_SECONDS else max(MIN_ROUNDS, int(ROUNDS * BUDGET_SECONDS / seconds))
-    return runs, rounds
+    affordable = int(1000.0 * BUDGET_SECONDS / (2 * runs * milliseconds))
+    return runs, min(MAX_ROUNDS, max(MIN_ROUNDS, affordable))
 
 
-def rounds(baseline: Remote[Bench], candidate: Remote[Bench], random: np.random.Generator) -> tuple[Timings, Timings]:
-    """Return paired rounds of baseline and candidate, in random order within each round."""
-    first = baseline.call("run", MIN_RUNS)
-    runs, count = runs_per_round(float(np.median(first)))
-    pair = (Timings(), Timings())
-    for _ in range(count):
-        order = [(baseline, pair[0]), (candidate, pair[1])]
-        random.shuffle(order)
-        for bench, timings in order:
-            timings.rounds.append(bench.call("run", runs))
-    return pair
+def calmer(waits: Sequence[float]) -> list[int]:
+    """Return the indices of the rounds that waited least for a CPU: half of them, but no less than MIN_ROUNDS."""
+    order = sorted(range(len(waits)), key=lambda index: (waits[index], index))
+    return sorted(order[: max(len(waits) // 2, MIN_ROUNDS)])
+
+
+def alone(bench: Remote[Bench]) -> Timings:
+    """Return the calmer rounds of one subject with nothing to compare it with."""
+    runs, most = runs_and_rounds(float(np.median(bench.call("run", MIN_RUNS).latencies)))
+    timings = Timings(tuple(bench.call("run", runs) for _ in range(min(FIRST_ROUNDS, most))))
+    return timings.picked(calmer([taken.waited for taken in timings.rounds]))
+
+
+def paired(
+    baseline: Remote[Bench],
+    candidate: Remote[Bench],
+    random: np.random.Generator,
+    settled: Callable[[Pair], bool],
+) -> Pair:
+    """Return the calmer rounds of baseline and candidate, taken in random order within each round.
+
+    Args:
+        baseline: The baseline's process.
+        candidate: The candidate's process.
+        random: Decides who goes first.
+        settled: Tells whether the answer is clear; as long as it is not, as many rounds again are taken.
+    """
+    slower = max(float(np.median(bench.call("run", MIN_RUNS).latencies)) for bench in (baseline, candidate))
+    runs, most = runs_and_rounds(slower)
+    taken: tuple[list[Round], list[Round]] = ([], [])
+    wanted = min(FIRST_ROUNDS, most)
+    while True:
+        while len(taken[0]) < wanted:
+            for which in random.permutation(2):
+                taken[which].append((baseline, candidate)[which].call("run", runs))
+        indices = calmer([max(theirs.waited, mine.waited) for theirs, mine in zip(*taken, strict=True)])
+        pair = (Timings(tuple(taken[0])).picked(indices), Timings(tuple(taken[1])).picked(indices))
+        if wanted >= most or settled(pair):
+            return pair
+        wanted = min(2 * wanted, most)
 
 
 def compare_timings(metric: Metric, baseline: Timings, candidate: Timings, reference: float) -> Comparison:
@@ -210,29 +192,41 @@ def compare_timings(metric: Metric, baseline: Timings, candidate: Timings, refer
         candidate: The candidate's rounds, taken in turns with them.
         reference: The baseline's figure that all candidates are shown beside.
     """
-    statistic = _STATISTICS[metric]
-    ratios = np.array(
-        [statistic(mine) / statistic(theirs) for theirs, mine in zip(baseline.rounds, candidate.rounds, strict=True)]
-    )
+    ratios = np.array(candidate.figures(metric)) / np.array(baseline.figures(metric))
     random = np.random.default_rng(SEED)
-    picks = random.integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    medians = np.median(ratios[picks], axis=1)
+    medians = np.median(ratios[random.integers(0, len(ratios), (RESAMPLES, len(ratios)))], axis=1)
     value = float(np.median(ratios))
-    low, high = float(np.quantile(medians, 0.025)), float(np.quantile(medians, 0.975))
+    low, high = (float(np.quantile(medians, end)) for end in (0.025, 0.975))
     return Comparison(reference, reference * value, reference * min(low, value), reference * max(high, value))
 
 
+def compare_all_timings(pair: Pair, reference: Mapping[Metric, float]) -> dict[Metric, Comparison]:
+    """Return all of a candidate's timed figures, given the baseline's.
+
+    Each is estimated from ratios of its own; where noise would put a higher percentile below a lower one, it is raised.
+    """
+    found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in TIMED}
+    for lower, higher in itertools.pairwise(_PERCENTILES):
+        floor, figure = found[lower], found[higher]
+        found[higher] = Comparison(
+            figure.baseline,
+            max(figure.value, floor.value),
+            max(figure.low, floor.low),
+            max(figure.high, floor.high, floor.value),
+        )
+    return found
+
+
+def start_figures(metric: Metric, found: Sequence[Start]) -> list[float]:
+    """Return the startup seconds or the memory MiB of each start."""
+    if metric is Metric.STARTUP_TIME:
+        return [start.seconds for start in found]
+    return [start.memory_bytes / MIB for start in found]
+
+
 def compare_starts(metric: Metric, baseline: Sequence[Start], candidate: Sequence[Start]) -> Comparison:
-    """Return startup seconds or memory MiB: medians, with the smallest and the largest start as the interval."""
-
-    def figures(found: Sequence[Start]) -> list[float]:
-        if metric is Metric.STARTUP_TIME:
-            return [start.seconds for start in found]
-        return [start.memory_bytes / MIB for start in found]
-
-    mine = figures(candidate)
-    return Comparison(statistics.median(figures(baseline)), statistics.median(mine), min(mine), max(mine))
-
-
-TIMED: Final = tuple(_STATISTICS)
-STARTED: Final = (Metric.STARTUP_TIME, Metric.MODEL_MEMORY)
+    """Return startup seconds or memory MiB: medians, with an interval that spans the ratios of all starts."""
+    mine, theirs = start_figures(metric, candidate), start_figures(metric, baseline)
+    reference, value = statistics.median(theirs), statistics.median(mine)
+    low, high = reference * min(mine) / max(theirs), reference * max(mine) / min(theirs)
+    return Comparison(reference, value, min(low, value), max(high, value))

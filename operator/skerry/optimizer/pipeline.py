@@ -5,16 +5,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from skerry.accelerators import cpu
 from skerry.accelerators.catalogue import catalogue
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CalibrationData, EvaluationData
+from skerry.optimizer import child
 from skerry.optimizer.conclude import Origin, Outcome, conclude
+from skerry.optimizer.data import MAX_BYTES
 from skerry.optimizer.errors import ConfigurationError
-from skerry.optimizer.search import Inputs, Reporter, search
-from skerry.optimizer.transfer import Transfer
+from skerry.optimizer.search import Inputs, Reporter, StageClock, search
+from skerry.store.fetch import Fetched
+
+
+class Fetcher(Protocol):
+    """Brings sources here."""
+
+    def fetch(self, uri: str, sha256: str | None, folder: Path) -> Fetched:
+        """Bring a source into a folder of its own, verified.
+
+        Raises:
+            StoreError: It cannot be had, or is not what was named.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,21 +41,28 @@ class Surroundings:
         node: Name of the machine.
         threads: Number of threads that models run with.
         clock: Tells the time, with its zone.
+        memory_bytes: Memory limit; None when there is none.
     """
 
     work: Path
     node: str
     threads: int
     clock: Callable[[], datetime]
+    memory_bytes: int | None = None
+
+    @property
+    def max_data_bytes(self) -> int:
+        """Most bytes of one data file, unpacked."""
+        return MAX_BYTES if self.memory_bytes is None else min(MAX_BYTES, self.memory_bytes // 4)
 
 
-def threads_here(limit: str | None) -> int:
-    """Return how many threads models run with: the CPU limit in whole cores, else what the machine has."""
+def threads_here(limit: int | None) -> int:
+    """Return how many threads models run with: the CPU limit in whole cores, at most what the machine has."""
     usable = len(os.sched_getaffinity(0))
-    return max(1, min(usable, int(limit))) if limit else usable
+    return usable if limit is None else max(1, min(usable, limit))
 
 
-def optimize(spec: OptimizationJobSpec, transfer: Transfer, reporter: Reporter, here: Surroundings) -> Outcome:
+def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, here: Surroundings) -> Outcome:
     """Fetch, search and conclude; publishing is the caller's.
 
     Raises:
@@ -49,34 +71,37 @@ def optimize(spec: OptimizationJobSpec, transfer: Transfer, reporter: Reporter, 
     """
     entry = catalogue().get(spec.accelerator)
     if entry is None:
-        message = f"no accelerator {spec.accelerator!r} in the catalogue: there are {', '.join(catalogue())}"
+        message = f"no accelerator {spec.accelerator!r} in the catalogue: there is {', '.join(catalogue())}"
         raise ConfigurationError(message)
-    reporter.progress(Stage.FETCHING, 0, message=spec.model.uri)
-    model = transfer.fetch(spec.model.uri, spec.model.sha256, here.work / "source")
+    child.prepare_environment(here.work, here.threads)
+    clock = StageClock()
 
-    def fetched(data: CalibrationData | EvaluationData | None, name: str) -> tuple[Path, str] | None:
+    def fetched(data: CalibrationData | EvaluationData | None, name: str) -> Fetched | None:
         if data is None:
             return None
         reporter.progress(Stage.FETCHING, 4, message=data.uri)
-        found = transfer.fetch(data.uri, data.sha256, here.work / name)
-        return found.path, found.sha256
+        return fetcher.fetch(data.uri, data.sha256, here.work / name)
 
-    calibration = fetched(spec.calibration, "calibration")
-    evaluation = fetched(spec.evaluation, "evaluation")
+    with clock.timed(Stage.FETCHING):
+        reporter.progress(Stage.FETCHING, 0, message=spec.model.uri)
+        model = fetcher.fetch(spec.model.uri, spec.model.sha256, here.work / "source")
+        calibration = fetched(spec.calibration, "calibration")
+        evaluation = fetched(spec.evaluation, "evaluation")
     inputs = Inputs(
         spec=spec,
         model=model.path,
-        calibration=calibration[0] if calibration else None,
-        evaluation=evaluation[0] if evaluation else None,
+        calibration=calibration.path if calibration else None,
+        evaluation=evaluation.path if evaluation else None,
         entry=entry,
         cpu=cpu.read(),
         threads=here.threads,
+        max_data_bytes=here.max_data_bytes,
     )
-    found = search(inputs, reporter, here.work / "candidates")
+    found = search(inputs, reporter, here.work / "candidates", clock)
     origin = Origin(
         model=(spec.model.uri, model.sha256),
-        calibration=(spec.calibration.uri, calibration[1]) if spec.calibration and calibration else None,
-        evaluation=(spec.evaluation.uri, evaluation[1]) if spec.evaluation and evaluation else None,
+        calibration=(spec.calibration.uri, calibration.sha256) if spec.calibration and calibration else None,
+        evaluation=(spec.evaluation.uri, evaluation.sha256) if spec.evaluation and evaluation else None,
         node=here.node,
     )
-    return conclude(inputs, found, origin, here.work, here.clock())
+    return conclude(inputs, found, origin, here.work, here.clock(), clock.seconds)

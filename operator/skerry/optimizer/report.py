@@ -1,9 +1,24 @@
 """The full report of an optimization, as JSON: every figure with its unit, its runs and its interval."""
 
+from typing import Final
+
 from pydantic import Field
 
 from skerry.api.meta import StatusModel, Timestamp
 from skerry.api.types import CandidateResult, EvaluationMetric, Gate, Host, Metric, ModelFacts, Objective
+
+METHOD: Final = (
+    "Each candidate runs in a fresh process with the same threads and inputs as the baseline, batch 1, one stream in a "
+    "closed loop. Latency and throughput: baseline and candidate take turns in rounds, in random order; the half of "
+    "the rounds counts that waited least for a CPU; the figure is the baseline's times the median ratio within rounds, "
+    "with a bootstrap 95 % interval; the spread is that of the rounds' own figures from the first to the third "
+    "quartile; where a gate stays Inconclusive the number of rounds is doubled, twice at most. ModelMemory: private "
+    "memory and mapped pages of the model's files that loading and running the model add to a runtime that has run a "
+    "one-node model before; pages of the runtime's libraries are not counted. ModelMemory and StartupTime (load and "
+    "first inference, files in the page cache): the median of fresh starts; the interval spans the ratios of all "
+    "starts, the spread all starts. Accuracy: of the first output, on the same samples as the baseline, with the 95 % "
+    "interval of the paired difference."
+)
 
 
 class Measurement(StatusModel):
@@ -12,11 +27,17 @@ class Measurement(StatusModel):
     metric: Metric
     unit: str
     value: float
-    low: float = Field(description="Lower end of the 95 % interval (smallest start, for memory and startup).")
+    low: float = Field(description="Lower end of the interval, given the baseline's figure.")
     high: float = Field(description="Upper end of the interval.")
     baseline: float = Field(description="The unoptimized model's figure.")
-    runs: int = Field(description="Number of inferences or starts behind the figure.")
+    runs: int = Field(description="Number of inferences, starts or samples behind the figure.")
     rounds: int = Field(default=1, description="Number of rounds in which the runs were taken.")
+    warmup_runs: int = Field(default=0, description="Number of inferences before the first that counts.")
+    spread_low: float | None = Field(default=None, description="Lower end of the spread of single rounds or starts.")
+    spread_high: float | None = Field(default=None, description="Upper end of that spread.")
+    waited_percent: float | None = Field(
+        default=None, description="How long a typical round that counts waited for a CPU, in percent of its time."
+    )
 
 
 class CandidateReport(StatusModel):
@@ -24,8 +45,9 @@ class CandidateReport(StatusModel):
 
     result: CandidateResult
     measurements: list[Measurement] = Field(default_factory=list)
-    settings: dict[str, str] = Field(default_factory=dict)
-    tools: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, str] = Field(default_factory=dict, description="Settings of the runtime.")
+    tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that made it.")
     size_bytes: int = 0
     seconds_to_make: float = 0.0
 
@@ -37,6 +59,7 @@ class DataReport(StatusModel):
     sha256: str
     samples: int
     distribution: dict[str, int] = Field(default_factory=dict, description="Samples of each class.")
+    remark: str = Field(default="", description="How the samples were picked.")
 
 
 class HostReport(StatusModel):
@@ -44,9 +67,12 @@ class HostReport(StatusModel):
 
     host: Host
     architecture: str
+    cpu_cores: int
     cpu_features: list[str]
-    threads: int
+    cpu_governor: str = Field(default="", description="Frequency governor of the first core; empty where hidden.")
+    threads: int = Field(description="Threads that models ran with.")
     python: str
+    kernel: str
 
 
 class Report(StatusModel):
@@ -64,21 +90,12 @@ class Report(StatusModel):
     calibration: DataReport | None
     gates: list[Gate]
     objective: Objective
-    method: str = Field(description="How the figures were taken.")
+    method: str = Field(default=METHOD, description="How the figures were taken.")
     baseline: CandidateReport
     candidates: list[CandidateReport]
     left_out: dict[str, str] = Field(description="Candidates that were not tried, with the reason.")
+    pareto: list[str] = Field(description="Names of the candidates that no other one beats in everything.")
     chosen: str | None
     reason: str
     message: str
     stage_seconds: dict[str, float]
-
-
-METHOD = (
-    "Each candidate runs in a fresh process with the same threads and inputs as the baseline, batch 1, one stream in a "
-    "closed loop. Latency and throughput: baseline and candidate take turns in rounds, in random order; the figure is "
-    "the baseline's times the median ratio within rounds, with a bootstrap 95 % interval. ModelMemory: resident memory "
-    "added by loading the model and running it, counted from a runtime that has already run a one-node model; median "
-    "and range of fresh starts, as for StartupTime (load and first inference). Accuracy: on the same samples as the "
-    "baseline, with the interval of the paired difference."
-)

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,38 +13,34 @@ import numpy as np
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
 from skerry.api.jobcontract import Stage
-from skerry.api.metrics import unit
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import (
-    CandidateResult,
-    EvaluationMetric,
-    Framework,
-    Metric,
-    MetricFigure,
-    ModelFacts,
-    ModelFormat,
-    Precision,
-    Technique,
-    Verdict,
-)
-from skerry.optimizer import accuracy, child, data, inspection, measure
-from skerry.optimizer.accuracy import Scored
+from skerry.api.types import CandidateResult, ModelFacts, Technique
+from skerry.optimizer import child, data, inspection, measure
 from skerry.optimizer.backends import backend
-from skerry.optimizer.backends.base import Array, Made, Work
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Made, Work
+from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
-from skerry.optimizer.data import Samples
-from skerry.optimizer.errors import ConfigurationError, OptimizationError
+from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError, OutOfDiskError
 from skerry.optimizer.inspection import Inspected
-from skerry.optimizer.measure import Bench, Start, Subject, Timings
-from skerry.optimizer.report import Measurement
-from skerry.planning import candidates as matrix
-from skerry.planning.gates import Comparison, combine, judge
-
-BASELINE: Final = "baseline"
-NO_DATA: Final = (
-    "Accuracy cannot be judged: there is no evaluation data; give spec.evaluation, or drop the Accuracy gate"
+from skerry.optimizer.measure import Conditions, Pair
+from skerry.optimizer.trial import (
+    BASELINE,
+    Baseline,
+    Ground,
+    Observed,
+    Tried,
+    baseline_result,
+    comparisons,
+    measurements,
+    pronounce,
+    settled,
 )
-_QUANTIZING: Final = {Technique.POST_TRAINING, Technique.ACCURACY_AWARE, Technique.WEIGHTS_ONLY, Technique.DYNAMIC}
+from skerry.planning import candidates as matrix
+from skerry.planning import gates
+
+_QUANTIZING: Final = frozenset(
+    {Technique.POST_TRAINING, Technique.ACCURACY_AWARE, Technique.WEIGHTS_ONLY, Technique.DYNAMIC}
+)
 _FIRST_PERCENT: Final = 20
 _LAST_PERCENT: Final = 90
 
@@ -78,6 +74,7 @@ class Inputs:
         entry: The accelerator's entry of the catalogue.
         cpu: The machine's CPU.
         threads: Number of threads that models run with.
+        max_data_bytes: Most bytes of one data file, unpacked.
     """
 
     spec: OptimizationJobSpec
@@ -87,43 +84,23 @@ class Inputs:
     entry: AcceleratorEntry
     cpu: CpuFacts
     threads: int
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What all candidates of a search share."""
-
-    inspected: Inspected
-    calibration: Samples | None
-    evaluation: Samples | None
-    metric: EvaluationMetric | None
-    samples: list[data.Sample]
-    warm: bytes
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The unoptimized model, measured."""
-
-    subject: Subject
-    starts: list[Start]
-    scored: Scored | None
-    outputs: Array | None
-    reference: dict[Metric, float]
-    size_bytes: int
+    max_data_bytes: int
 
 
 @dataclass
-class Tried:
-    """A candidate: how it was made and what it is worth."""
+class StageClock:
+    """Adds up how long each stage took."""
 
-    planned: matrix.Planned
-    folder: Path
-    result: CandidateResult
-    made: Made | None = None
-    measurements: list[Measurement] = field(default_factory=list)
-    seconds: float = 0.0
-    size_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """Count the time within the context for a stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
 
 
 @dataclass(frozen=True)
@@ -134,13 +111,6 @@ class Found:
     baseline: Baseline
     tried: list[Tried]
     left_out: dict[str, str]
-    stage_seconds: dict[str, float]
-
-
-def decimal(value: float) -> str:
-    """Return a figure as the API writes it: no exponent, five significant digits."""
-    text = np.format_float_positional(value, precision=5, fractional=False, trim="-", unique=False)
-    return text.rstrip(".") or "0"
 
 
 def folder_size(folder: Path) -> int:
@@ -153,86 +123,95 @@ def half_precision(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
     return next((half.precision for half in entry.native_half if half.feature in cpu.features), None)
 
 
-def _make(work: Work) -> Made:
-    """Make a candidate; runs in a child process."""
-    child.quiet_libraries()
-    return backend(work.request.framework).make(work)
+def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
+    """Return the best feature of the CPU for 8-bit products, or None."""
+    return next((feature for feature in entry.native_int8 if feature in cpu.features), None)
 
 
-def search(inputs: Inputs, reporter: Reporter, folder: Path) -> Found:
+def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) -> Found:
     """Make and measure every candidate.
+
+    Args:
+        inputs: What there is to work with.
+        reporter: Is told how far it is.
+        folder: Where candidates are written.
+        clock: Counts the time of the stages.
 
     Raises:
         OptimizationError: The model, the data or the configuration is bad.
     """
-    seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def timed(stage: Stage) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
-
-    with timed(Stage.INSPECTING):
+    with clock.timed(Stage.INSPECTING):
         reporter.progress(Stage.INSPECTING, 8)
-        ground = _ground(inputs)
-        facts = ground.inspected.facts
-        reporter.progress(Stage.INSPECTING, 10, model=facts)
+        _check_gates(inputs)
+        inspected = _inspected(inputs, folder)
+        reporter.progress(Stage.INSPECTING, 10, model=inspected.facts)
+        ground = _ground(inputs, inspected, folder)
         plan = _plan(inputs, ground)
-    random = np.random.default_rng(measure.SEED)
-    with timed(Stage.BASELINE):
-        reporter.progress(Stage.BASELINE, 12)
-        subject = _subject(ground.inspected, inputs.threads)
-        starts = measure.starts(subject, ground.samples, ground.warm)
-        bench = Remote("the baseline", Bench, subject, ground.samples, ground.warm)
-    with bench:
-        with timed(Stage.BASELINE):
-            baseline = _baseline(ground, subject, starts, bench)
+    with contextlib.ExitStack() as stack:
+        with clock.timed(Stage.BASELINE):
+            reporter.progress(Stage.BASELINE, 12, message=f"{len(plan.candidates)} candidates will be tried")
+            bench, baseline = _measured_baseline(inputs, ground, stack)
             reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, ground))
+        trials = _Trials(inputs, ground, baseline, bench, folder)
         tried = []
         for number, planned in enumerate(plan.candidates):
             percent = _FIRST_PERCENT + (_LAST_PERCENT - _FIRST_PERCENT) * number // len(plan.candidates)
-            quantizing = planned.request.technique in _QUANTIZING
-            stage = Stage.QUANTIZING if quantizing else Stage.CONVERTING
-            with timed(stage):
+            stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
+            with clock.timed(stage):
                 reporter.progress(stage, percent, candidate=planned.name)
-                attempt = _make_one(inputs, ground, planned, folder / planned.name)
+                attempt = trials.make(planned)
             if attempt.made is not None:
-                with timed(Stage.MEASURING):
+                with clock.timed(Stage.MEASURING):
                     reporter.progress(Stage.MEASURING, percent, candidate=planned.name)
-                    _measure_one(inputs, ground, baseline, bench, attempt, random)
+                    trials.measure(attempt, attempt.made)
             reporter.progress(Stage.MEASURING, percent, candidate=planned.name, result=attempt.result)
             tried.append(attempt)
-    return Found(ground, baseline, tried, plan.left_out, seconds)
+    return Found(ground, baseline, tried, dict(plan.left_out))
 
 
-def _ground(inputs: Inputs) -> Ground:
-    """Inspect the model and read the data."""
+def _check_gates(inputs: Inputs) -> None:
+    for gate in inputs.spec.gates:
+        try:
+            gates.check(gate)
+        except gates.GateError as error:
+            raise ConfigurationError(str(error)) from error
+
+
+def _inspected(inputs: Inputs, folder: Path) -> Inspected:
+    """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
     spec = inputs.spec
-    inspected = child.call("inspecting the model", inspection.inspect, inputs.model, spec.model.format, spec.inputs)
-    tensors = (inspected.facts.inputs, inspected.facts.outputs)
-    evaluation = data.samples(inputs.evaluation, *tensors) if inputs.evaluation else None
-    calibration = data.samples(inputs.calibration, *tensors, minimum=1) if inputs.calibration else None
+    what = "inspecting the model"
+    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+
+
+def _ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
+    """Read the data and settle what all candidates share."""
+    spec, tensors = inputs.spec, (inspected.facts.inputs, inspected.facts.outputs)
+    limit = inputs.max_data_bytes
+    evaluation = data.samples(inputs.evaluation, *tensors, max_bytes=limit) if inputs.evaluation else None
+    calibration = data.samples(inputs.calibration, *tensors, minimum=1, max_bytes=limit) if inputs.calibration else None
     metric = None
     if evaluation is not None:
         wanted = spec.evaluation.metric if spec.evaluation is not None else None
         metric = wanted or data.default_metric(evaluation)
         data.check_metric(metric, evaluation)
     most = spec.calibration.max_samples if spec.calibration is not None else data.DEFAULT_CALIBRATION
-    if calibration is None and evaluation is not None:
-        calibration, evaluation = data.split(evaluation, most)
-    elif calibration is not None:
+    held_out = calibration is None and evaluation is not None
+    if calibration is not None:
         calibration = calibration.part(np.arange(min(most, len(calibration))))
+    elif evaluation is not None:
+        calibration, evaluation = data.split(evaluation, most)
     samples = measure.inputs_for(inspected.facts.inputs, evaluation or calibration)
-    return Ground(inspected, calibration, evaluation, metric, samples, measure.warm_model())
+    conditions = Conditions(samples, measure.write_warm_model(folder / "warm"))
+    return Ground(inspected, calibration, evaluation, held_out, metric, conditions)
 
 
 def _plan(inputs: Inputs, ground: Ground) -> matrix.Plan:
-    evaluation = ground.evaluation
+    calibration = ground.calibration
     available = matrix.Available(
         model_format=ground.inspected.facts.format,
-        calibration=ground.calibration is not None,
-        labels=evaluation is not None and evaluation.labels is not None,
+        calibration=calibration is not None,
+        calibration_labels=calibration is not None and calibration.labels is not None,
     )
     try:
         return matrix.plan(inputs.entry, available, inputs.spec.candidates)
@@ -240,209 +219,104 @@ def _plan(inputs: Inputs, ground: Ground) -> matrix.Plan:
         raise ConfigurationError(str(error)) from error
 
 
-def _subject(inspected: Inspected, threads: int) -> Subject:
-    """Return the source model in its reference runtime at true FP32."""
-    onnx = inspected.facts.format is ModelFormat.ONNX
-    framework = Framework.ONNX_RUNTIME if onnx else Framework.OPENVINO
-    return Subject(BASELINE, framework, inspected.source.path, BASELINE_SETTINGS[framework], threads)
+def _measured_baseline(inputs: Inputs, ground: Ground, stack: contextlib.ExitStack) -> tuple[Remote[Bench], Baseline]:
+    """Measure the source model in its reference runtime at true FP32, and keep its process for the rounds to come.
 
-
-BASELINE_SETTINGS: Final = {
-    Framework.ONNX_RUNTIME: {"graphOptimizationLevel": "All"},
-    # Without the hint OpenVINO computes FP32 models in BF16 where it can, and every gain would be understated.
-    Framework.OPENVINO: {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
-}
-
-
-def _baseline(ground: Ground, subject: Subject, starts: list[Start], bench: Remote[Bench]) -> Baseline:
-    own = Timings()
-    runs, count = measure.runs_per_round(float(np.median(bench.call("run", measure.MIN_RUNS))))
-    own.rounds.extend(bench.call("run", runs) for _ in range(count))
-    outputs = bench.call("outputs", ground.evaluation) if ground.evaluation is not None else None
-    return Baseline(
-        subject=subject,
-        starts=[*starts, bench.call("start")],
-        scored=_score(ground, outputs, outputs),
-        outputs=outputs,
-        reference={metric: own.value(metric) for metric in measure.TIMED},
-        size_bytes=ground.inspected.facts.size_bytes,
-    )
-
-
-def _score(ground: Ground, outputs: Array | None, baseline: Array | None) -> Scored | None:
-    if ground.metric is None or ground.evaluation is None or outputs is None or baseline is None:
-        return None
-    return accuracy.score(ground.metric, outputs, ground.evaluation.labels, baseline)
-
-
-def baseline_result(baseline: Baseline, ground: Ground) -> CandidateResult:
-    """Return the baseline as a candidate, for showing it beside the others."""
-    onnx = baseline.subject.framework is Framework.ONNX_RUNTIME
-    return CandidateResult(
-        name=BASELINE,
-        framework=baseline.subject.framework,
-        precision=Precision.FP32,
-        technique=Technique.GRAPH_OPTIMIZATION if onnx else Technique.CONVERSION,
-        execution_precision="FP32",
-        metrics=[
-            MetricFigure(name=metric, baseline=decimal(value), value=decimal(value), unit=_unit(metric, ground))
-            for metric, value in baseline_figures(baseline).items()
-        ],
-        message="the source model, unoptimized",
-    )
-
-
-def baseline_figures(baseline: Baseline) -> dict[Metric, float]:
-    """Return the baseline's figures, in the order in which they are shown."""
-    figures: dict[Metric, float] = {}
-    if baseline.scored is not None:
-        figures[Metric.ACCURACY] = baseline.scored.value
-    figures.update(baseline.reference)
-    for metric in measure.STARTED:
-        figures[metric] = measure.compare_starts(metric, baseline.starts, baseline.starts).value
-    figures[Metric.ARTIFACT_SIZE] = baseline.size_bytes / measure.MIB
-    return figures
-
-
-def _unit(metric: Metric, ground: Ground) -> str:
-    return unit(metric, ground.metric or EvaluationMetric.ACCURACY)
-
-
-def _make_one(inputs: Inputs, ground: Ground, planned: matrix.Planned, folder: Path) -> Tried:
-    """Make a candidate; when that fails, its result says why and the search goes on."""
-    request = planned.request
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    result = CandidateResult(
-        name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
-    )
-    tried = Tried(planned, folder, result)
-    work = Work(
-        source=ground.inspected.source,
-        request=request,
-        folder=folder,
-        calibration=ground.calibration,
-        validation=ground.evaluation,
-        metric=ground.metric,
-        half_precision=half_precision(inputs.entry, inputs.cpu),
-        threads=inputs.threads,
-    )
-    started = time.monotonic()
-    _guarded(tried, lambda: setattr(tried, "made", child.call(f"making {planned.name}", _make, work)))
-    tried.seconds = time.monotonic() - started
-    tried.size_bytes = folder_size(folder)
-    return tried
-
-
-def _guarded(tried: Tried, action: Callable[[], None]) -> None:
-    """Turn a candidate's failure into its result."""
+    Raises:
+        BadModelError: It loads, but cannot be run on the inputs.
+    """
+    source, conditions = ground.inspected.source, ground.conditions
+    framework = REFERENCE[source.format]
+    subject = Subject(BASELINE, framework, source.path, BASELINE_SETTINGS[framework], inputs.threads)
     try:
-        action()
+        starts = measure.starts(subject, conditions)
+        remote = Remote("running the unoptimized model", Bench, subject, conditions.inputs, conditions.warm)
+        bench = stack.enter_context(remote)
+        outputs = measure.outputs(bench, ground.evaluation) if ground.evaluation is not None else None
+        timings = measure.alone(bench)
+        starts.append(bench.call("start"))
     except OptimizationError as error:
-        failed = {"verdict": Verdict.FAILED, "message": str(error)[:2000]}
-        tried.result = tried.result.model_copy(update=failed)
-        tried.made = None
+        if type(error) is not OptimizationError:
+            raise
+        message = f"the unoptimized model cannot be run on these inputs: {error}"
+        raise BadModelError(message) from error
+    scored = ground.score(outputs, outputs)
+    size = ground.inspected.facts.size_bytes
+    return bench, Baseline(subject, starts, timings, scored, outputs, size)
 
 
-def _measure_one(
-    inputs: Inputs,
-    ground: Ground,
-    baseline: Baseline,
-    bench: Remote[Bench],
-    tried: Tried,
-    random: np.random.Generator,
-) -> None:
-    """Measure a candidate against the baseline and judge it."""
-    made = tried.made
-    if made is None:
-        return
-    planned = tried.planned
-    model = tried.folder / made.model_file
-    subject = Subject(planned.name, planned.request.framework, model, made.settings, inputs.threads)
-
-    def action() -> None:
-        starts = measure.starts(subject, ground.samples, ground.warm)
-        with Remote(f"running {planned.name}", Bench, subject, ground.samples, ground.warm) as candidate:
-            starts.append(candidate.call("start"))
-            theirs, mine = measure.rounds(bench, candidate, random)
-            outputs = candidate.call("outputs", ground.evaluation) if ground.evaluation is not None else None
-        scored = _score(ground, outputs, baseline.outputs)
-        comparisons = _comparisons(ground, baseline, tried, starts, (theirs, mine), scored)
-        tried.measurements = _measurements(comparisons, ground, mine, len(starts))
-        _judge(inputs, ground, tried, made, comparisons)
-
-    _guarded(tried, action)
+def _make(work: Work) -> Made:
+    """Make a candidate; runs in a child process."""
+    return backend(work.request.framework).make(work)
 
 
-def _comparisons(
-    ground: Ground,
-    baseline: Baseline,
-    tried: Tried,
-    starts: list[Start],
-    timings: tuple[Timings, Timings],
-    scored: Scored | None,
-) -> dict[Metric, Comparison]:
-    found: dict[Metric, Comparison] = {}
-    if ground.metric is not None and scored is not None and baseline.scored is not None:
-        found[Metric.ACCURACY] = accuracy.compare(ground.metric, scored, baseline.scored)
-    for metric in measure.TIMED:
-        found[metric] = measure.compare_timings(metric, *timings, baseline.reference[metric])
-    for metric in measure.STARTED:
-        found[metric] = measure.compare_starts(metric, baseline.starts, starts)
-    size = tried.size_bytes / measure.MIB
-    found[Metric.ARTIFACT_SIZE] = Comparison(baseline.size_bytes / measure.MIB, size, size, size)
-    return found
+class _Trials:
+    """Makes candidates and measures each against the baseline."""
 
+    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Bench], folder: Path) -> None:
+        self._inputs = inputs
+        self._ground = ground
+        self._baseline = baseline
+        self._bench = bench
+        self._folder = folder
+        self._random = np.random.default_rng(measure.SEED)
 
-def _measurements(
-    comparisons: dict[Metric, Comparison], ground: Ground, timings: Timings, starts: int
-) -> list[Measurement]:
-    def runs(metric: Metric) -> tuple[int, int]:
-        if metric in measure.TIMED:
-            return timings.runs, len(timings.rounds)
-        if metric is Metric.ACCURACY:
-            return len(ground.evaluation or ()), 1
-        return (starts, 1) if metric in measure.STARTED else (1, 1)
+    def make(self, planned: matrix.Planned) -> Tried:
+        """Make a candidate; when that fails, its result says why and the search goes on.
 
-    return [
-        Measurement(
-            metric=metric,
-            unit=_unit(metric, ground),
-            value=found.value,
-            low=found.low,
-            high=found.high,
-            baseline=found.baseline,
-            runs=runs(metric)[0],
-            rounds=runs(metric)[1],
+        Raises:
+            OptimizationError: The others could not be made either: the disk is full, or the baseline died.
+        """
+        request, ground = planned.request, self._ground
+        folder = self._folder / planned.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        result = CandidateResult(
+            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
         )
-        for metric, found in comparisons.items()
-    ]
-
-
-def _judge(inputs: Inputs, ground: Ground, tried: Tried, made: Made, comparisons: dict[Metric, Comparison]) -> None:
-    verdicts = judge(inputs.spec.gates, comparisons, ground.metric or EvaluationMetric.ACCURACY)
-    figures = []
-    for metric, found in comparisons.items():
-        verdict = verdicts.get(metric)
-        figures.append(
-            MetricFigure(
-                name=metric,
-                baseline=decimal(found.baseline),
-                value=decimal(found.value),
-                unit=_unit(metric, ground),
-                verdict=verdict.verdict if verdict else None,
-                message=verdict.message[:256] if verdict else "",
-            )
+        calibration = ground.calibration
+        work = Work(
+            source=ground.inspected.source,
+            request=request,
+            folder=folder,
+            calibration=calibration,
+            metric=ground.metric or (data.default_metric(calibration) if calibration is not None else None),
+            half_precision=half_precision(self._inputs.entry, self._inputs.cpu),
+            native_int8=native_int8(self._inputs.entry, self._inputs.cpu) is not None,
         )
-    remarks = [made.remark] if made.remark else []
-    remarks += [verdict.message for verdict in verdicts.values() if verdict.verdict is not Verdict.PASSED]
-    if Metric.ACCURACY in verdicts and Metric.ACCURACY not in comparisons:
-        remarks.append(NO_DATA)
-    tried.result = tried.result.model_copy(
-        update={
-            "execution_precision": made.execution_precision,
-            "verdict": combine(verdict.verdict for verdict in verdicts.values()),
-            "metrics": figures,
-            "message": "; ".join(remarks)[:2000],
-        }
-    )
+        tried = Tried(planned, folder, result)
+        started = time.monotonic()
+        with self._failing(tried):
+            tried.made = child.call(f"making {planned.name}", _make, work)
+        tried.seconds = time.monotonic() - started
+        tried.size_bytes = folder_size(folder)
+        return tried
+
+    def measure(self, tried: Tried, made: Made) -> None:
+        """Measure a candidate and judge it."""
+        planned, ground, conditions = tried.planned, self._ground, self._ground.conditions
+        model = tried.folder / made.model_file
+        subject = Subject(planned.name, planned.request.framework, model, made.settings, self._inputs.threads)
+        with self._failing(tried):
+            starts = measure.starts(subject, conditions)
+            with Remote(f"running {planned.name}", Bench, subject, conditions.inputs, conditions.warm) as candidate:
+                outputs = measure.outputs(candidate, ground.evaluation) if ground.evaluation is not None else None
+                pair = measure.paired(self._bench, candidate, self._random, self._settled)
+                starts.append(candidate.call("start"))
+            scored = ground.score(outputs, self._baseline.outputs)
+            found = comparisons(ground, self._baseline, Observed(pair, starts, scored, tried.size_bytes))
+            tried.measurements = measurements(ground, found, pair[1], starts)
+            pronounce(tried, made, found, self._inputs.spec.gates, ground)
+
+    def _settled(self, pair: Pair) -> bool:
+        return settled(pair, self._baseline, self._inputs.spec.gates)
+
+    @contextlib.contextmanager
+    def _failing(self, tried: Tried) -> Iterator[None]:
+        """Turn a candidate's failure into its result, unless it ends the search."""
+        try:
+            yield
+        except OptimizationError as error:
+            if isinstance(error, OutOfDiskError) or not self._bench.alive:
+                raise
+            tried.fail(str(error))

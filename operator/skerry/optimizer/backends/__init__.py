@@ -6,10 +6,12 @@ from skerry.optimizer.backends.base import Backend
 
 def backend(framework: Framework) -> Backend:
     """Return the backend of a framework."""
-    if framework is Framework.OPENVINO:
-        from skerry.optimizer.backends.openvino import OpenVinoBackend  # noqa: PLC0415 - heavy
+    match framework:
+        case Framework.OPENVINO:
+            from skerry.optimizer.backends.openvino import OpenVinoBackend  # noqa: PLC0415 - heavy
 
-        return OpenVinoBackend()
-    from skerry.optimizer.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - heavy
+            return OpenVinoBackend()
+        case Framework.ONNX_RUNTIME:
+            from skerry.optimizer.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - heavy
 
-    return OnnxRuntimeBackend()
+            return OnnxRuntimeBackend()

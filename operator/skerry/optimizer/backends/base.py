@@ -3,23 +3,44 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
-from skerry.api.types import CandidateRequest, EvaluationMetric, ModelFormat
+from skerry.api.types import CandidateRequest, EvaluationMetric, Framework, ModelFormat
 from skerry.optimizer.data import Sample, Samples
 
 Array = npt.NDArray[Any]
 
+REFERENCE: Final = {ModelFormat.ONNX: Framework.ONNX_RUNTIME, ModelFormat.OPENVINO: Framework.OPENVINO}
+"""The framework in which a source model of a format is the baseline."""
+
+BASELINE_SETTINGS: Final[Mapping[Framework, Mapping[str, str]]] = {
+    Framework.ONNX_RUNTIME: {"graphOptimizationLevel": "All"},
+    # Without the hint OpenVINO computes FP32 models in BF16 where it can, and every gain would be understated.
+    Framework.OPENVINO: {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+}
+"""Settings of the unoptimized model: the framework as people use it, at true FP32."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """The source model, inspected: its main file, its format, and shapes that pin its free dimensions."""
+    """The source model, inspected, its free dimensions pinned where the spec says so.
+
+    Attributes:
+        path: The main file.
+        format: Its format.
+        files: All files that belong to it, by their name relative to the main file's folder.
+    """
 
     path: Path
     format: ModelFormat
-    shapes: Mapping[str, list[int]]
+    files: Mapping[str, Path]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files.values())
 
 
 @dataclass(frozen=True)
@@ -30,21 +51,19 @@ class Work:
         source: The source model.
         request: What is to be made.
         folder: An empty folder for the files.
-        calibration: Samples for quantization.
-        validation: Labelled samples for accuracy-aware quantization.
+        calibration: Samples for quantization, with labels for accuracy-aware quantization.
         metric: What accuracy means.
         half_precision: BF16 or FP16 when the CPU computes in it at full speed, else None.
-        threads: Number of threads.
+        native_int8: Whether the CPU multiplies 8-bit integers without an overflow in between.
     """
 
     source: Source
     request: CandidateRequest
     folder: Path
     calibration: Samples | None
-    validation: Samples | None
     metric: EvaluationMetric | None
     half_precision: str | None
-    threads: int
+    native_int8: bool
 
 
 @dataclass(frozen=True)
@@ -60,9 +79,9 @@ class Made:
     """
 
     model_file: str
-    settings: dict[str, str]
+    settings: Mapping[str, str]
     execution_precision: str
-    tools: dict[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
 
 
@@ -87,8 +106,4 @@ class Backend(Protocol):
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int) -> Session:
         """Load a model's file."""
-        ...
-
-    def baseline_settings(self) -> dict[str, str]:
-        """Return the settings of the unoptimized model at true FP32."""
         ...

@@ -9,16 +9,14 @@ import nncf
 import numpy as np
 import openvino as ov
 
-from skerry.api.types import EvaluationMetric, Technique
-from skerry.optimizer.accuracy import macro_f1
-from skerry.optimizer.backends.base import Array, Made, Source, Work
+from skerry.api.types import EvaluationMetric, Framework, Precision, Technique
+from skerry.optimizer import accuracy
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Work
 from skerry.optimizer.data import Sample, Samples
-from skerry.optimizer.errors import ConfigurationError
+from skerry.optimizer.errors import BadModelError, ConfigurationError
 
 MODEL_FILE: Final = "model.xml"
 PRECISION_HINT: Final = "INFERENCE_PRECISION_HINT"
-# Without the hint the CPU plugin computes FP32 models in BF16 where it can, and every gain would be understated.
-FULL_PRECISION: Final = {PRECISION_HINT: "f32", "PERFORMANCE_HINT": "LATENCY"}
 _HALF_HINTS: Final = {"BF16": "bf16", "FP16": "f16"}
 _PRESETS: Final = {"Mixed": nncf.QuantizationPreset.MIXED, "Performance": nncf.QuantizationPreset.PERFORMANCE}
 DEFAULT_MAX_DROP_PERCENT: Final = "1.0"
@@ -32,17 +30,13 @@ class OpenVinoSession:
         self._output = compiled.output(0)
 
     def infer(self, sample: Sample) -> Array:
-        """Run one sample and return the first output."""
+        """Run one sample and return a copy of the first output: the request's memory is used again."""
         self._request.infer(sample, share_inputs=True)
         return np.array(self._request.get_tensor(self._output).data)
 
 
 class OpenVinoBackend:
     """Conversion, post-training and accuracy-aware quantization, weight compression."""
-
-    def baseline_settings(self) -> dict[str, str]:
-        """Return the settings of true FP32."""
-        return dict(FULL_PRECISION)
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int) -> OpenVinoSession:
         """Compile a model for the CPU."""
@@ -51,88 +45,97 @@ class OpenVinoBackend:
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""
-        model = read(work.source)
-        settings, execution, remark = dict(FULL_PRECISION), "FP32", ""
-        compress = False
+        model = ov.Core().read_model(str(work.source.path))
+        settings = dict(BASELINE_SETTINGS[Framework.OPENVINO])
+        execution, remark = "FP32", ""
+        half = work.request.precision is Precision.FP16
         match work.request.technique:
-            case Technique.CONVERSION if work.request.precision == "FP16":
-                compress = True
-                if work.half_precision is not None:
-                    settings[PRECISION_HINT] = _HALF_HINTS[work.half_precision]
-                    execution = work.half_precision
-                else:
-                    remark = "the CPU has no fast half precision: FP16 weights, computed in FP32"
             case Technique.POST_TRAINING:
-                model = self._quantized(model, work)
+                model = _quantized(model, work)
                 execution = "INT8"
             case Technique.ACCURACY_AWARE:
-                model = self._accuracy_aware(model, work)
+                model = _accuracy_aware(model, work)
                 execution = "INT8"
             case Technique.WEIGHTS_ONLY:
                 model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
                 remark = "INT8 weights, computed in FP32"
-            case _:
-                pass
-        ov.save_model(model, str(work.folder / MODEL_FILE), compress_to_fp16=compress)
+            case _ if half and work.half_precision is not None:
+                execution = work.half_precision
+                settings[PRECISION_HINT] = _HALF_HINTS[execution]
+            case _ if half:
+                remark = "FP16 weights, computed in FP32, because the CPU has no fast half precision"
+        ov.save_model(model, str(work.folder / MODEL_FILE), compress_to_fp16=half)
         tools = {name: importlib.metadata.version(name) for name in ("openvino", "nncf")}
         return Made(MODEL_FILE, settings, execution, tools, remark)
 
-    def _quantized(self, model: Any, work: Work) -> Any:
-        samples = _samples(work.calibration)
-        preset = _PRESETS[work.request.options.get("preset", "Mixed")]
-        return nncf.quantize(model, nncf.Dataset(samples), subset_size=max(len(samples), 1), preset=preset)
 
-    def _accuracy_aware(self, model: Any, work: Work) -> Any:
-        samples = _samples(work.calibration)
-        validation = work.validation
-        if validation is None or validation.labels is None or work.metric is None:
-            message = "accuracy-aware quantization needs evaluation data with labels"
-            raise ConfigurationError(message)
-        pairs = [(validation.sample(index), validation.labels[index]) for index in range(len(validation))]
-        drop = float(work.request.options.get("maxDropPercent", DEFAULT_MAX_DROP_PERCENT))
-        return nncf.quantize_with_accuracy_control(
+def _quantized(model: Any, work: Work) -> Any:
+    samples = _samples(work.calibration)
+    preset = _PRESETS[work.request.options.get("preset", "Mixed")]
+    return _integers(nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples), preset=preset))
+
+
+def _accuracy_aware(model: Any, work: Work) -> Any:
+    calibration = work.calibration
+    samples = _samples(calibration)
+    if calibration is None or calibration.labels is None or work.metric is None:
+        message = "accuracy-aware quantization needs labels in the calibration data, and a metric"
+        raise ConfigurationError(message)
+    pairs = list(zip(samples, calibration.labels, strict=True))
+    drop = float(work.request.options.get("maxDropPercent", DEFAULT_MAX_DROP_PERCENT))
+    return _integers(
+        nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=nncf.Dataset(samples),
             validation_dataset=nncf.Dataset(pairs, lambda pair: pair[0]),
             validation_fn=_validator(work.metric),
             max_drop=drop / 100.0,
             drop_type=nncf.DropType.RELATIVE,
-            subset_size=max(len(samples), 1),
+            subset_size=len(samples),
             preset=_PRESETS[work.request.options.get("preset", "Mixed")],
         )
-
-
-def read(source: Source) -> Any:
-    """Return the source model with its free dimensions pinned as the source says."""
-    model = ov.Core().read_model(str(source.path))
-    if source.shapes:
-        model.reshape({name: ov.PartialShape(list(shape)) for name, shape in source.shapes.items()})
-    return model
+    )
 
 
 def _samples(calibration: Samples | None) -> list[Sample]:
     if calibration is None:
-        message = "quantization of activations needs calibration or evaluation data"
+        message = "quantizing activations needs calibration or evaluation data"
         raise ConfigurationError(message)
     return [calibration.sample(index) for index in range(len(calibration))]
 
 
-def _validator(metric: EvaluationMetric) -> Callable[[Any, Iterable[Any]], tuple[float, list[float]]]:
-    """Return NNCF's validation function: the metric (more is better) and what each sample is worth."""
+def _integers(model: Any) -> Any:
+    """Refuse a quantized model in which nothing is quantized.
 
-    def validate(compiled: Any, pairs: Iterable[Any]) -> tuple[float, list[float]]:
+    Raises:
+        BadModelError: It is the source model in other words.
+    """
+    if not any(node.get_type_name() == "FakeQuantize" for node in model.get_ops()):
+        message = "there is nothing to quantize: the model has no convolutions or matrix products with constant weights"
+        raise BadModelError(message)
+    return model
+
+
+def _validator(metric: EvaluationMetric) -> Callable[[Any, Iterable[Any]], tuple[float, list[float]]]:
+    """Return NNCF's validation function: the metric and what each sample is worth.
+
+    Both are above 0 and more is better, because NNCF takes the drop relative to the first: an error e counts as
+    1/(1 + e), with e in units of the mean target.
+    """
+
+    def validate(compiled: Any, pairs: Iterable[tuple[Sample, Array]]) -> tuple[float, list[float]]:
         output = compiled.output(0)
-        found, wanted, scores = [], [], []
+        outputs, labels = [], []
         for sample, label in pairs:
-            value = compiled(sample)[output]
-            if np.ndim(label) == 0:
-                found.append(int(value.reshape(-1).argmax()))
-                wanted.append(int(label))
-                scores.append(float(found[-1] == wanted[-1]))
-            else:
-                scores.append(-float(np.abs(value[0] - label).mean()))
-        if metric is EvaluationMetric.F1:
-            return macro_f1(np.array(found), np.array(wanted)), scores
-        return float(np.mean(scores)), scores
+            outputs.append(np.array(compiled(sample)[output]))
+            labels.append(label)
+        found, wanted = np.concatenate(outputs), np.stack(labels)
+        if metric is EvaluationMetric.MEAN_ABSOLUTE_ERROR:
+            errors = np.abs(found - wanted).reshape(len(wanted), -1).mean(axis=1)
+            scores = 1.0 / (1.0 + errors / max(float(np.abs(wanted).mean()), np.finfo(np.float32).tiny))
+        else:
+            scores = accuracy.score(metric, found, wanted, found).scores
+        value = accuracy.macro_f1(accuracy.classes(found), wanted) if metric is EvaluationMetric.F1 else scores.mean()
+        return float(value), [float(score) for score in scores]
 
     return validate

@@ -1,0 +1,133 @@
+"""What runs in the child process that is measured: one model, loaded afresh. Imports no more than that needs."""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from skerry.api.types import Framework
+from skerry.optimizer.backends import backend
+from skerry.optimizer.backends.base import BASELINE_SETTINGS
+from skerry.optimizer.data import Sample, Samples
+
+WARMUP_RUNS: Final = 20
+WARM_INPUT: Final = "x"
+_KIB: Final = 1024
+_COUNTED: Final = frozenset({"RssAnon:", "RssShmem:"})
+
+Latencies = npt.NDArray[np.float64]
+"""Milliseconds of single inferences."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Inferences one after the other.
+
+    Attributes:
+        latencies: Milliseconds of each.
+        waited: Which part of the round the process's threads were ready to run but had to wait for a CPU, added up over
+            the threads: what neighbours on the machine cost. 0 where the kernel does not tell.
+    """
+
+    latencies: Latencies
+    waited: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a model's file and how it is run."""
+
+    name: str
+    framework: Framework
+    model: Path
+    settings: Mapping[str, str]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """One fresh start: seconds to load the model and run it once, and the bytes of memory that it added."""
+
+    seconds: float
+    memory_bytes: int
+
+
+class Bench:
+    """One loaded model.
+
+    Args:
+        subject: The model.
+        inputs: Samples to run in turn.
+        warm: File of a one-node ONNX model that is run first: the runtime's own memory and threads, which any model
+            needs, are there before the counting begins.
+    """
+
+    def __init__(self, subject: Subject, inputs: Sequence[Sample], warm: Path) -> None:
+        runtime = backend(subject.framework)
+        settings = BASELINE_SETTINGS[subject.framework]
+        runtime.load(warm, settings, subject.threads).infer({WARM_INPUT: np.zeros(1, np.float32)})
+        before = resident_bytes(subject.model.parent)
+        started = time.perf_counter()
+        self._session = runtime.load(subject.model, subject.settings, subject.threads)
+        self._inputs = list(inputs)
+        self._session.infer(self._inputs[0])
+        seconds = time.perf_counter() - started
+        self.run(WARMUP_RUNS)
+        self._start = Start(seconds, max(resident_bytes(subject.model.parent) - before, 1))
+
+    def start(self) -> Start:
+        """Return what starting took."""
+        return self._start
+
+    def run(self, count: int) -> Round:
+        """Run so many inferences one after the other."""
+        taken = np.empty(count)
+        waited = waited_nanoseconds()
+        inputs, session = self._inputs, self._session
+        for index in range(count):
+            sample = inputs[index % len(inputs)]
+            started = time.perf_counter_ns()
+            session.infer(sample)
+            taken[index] = (time.perf_counter_ns() - started) / 1e6
+        waited = waited_nanoseconds() - waited
+        return Round(taken, max(waited, 0) / 1e6 / float(taken.sum()))
+
+    def outputs(self, samples: Samples) -> npt.NDArray[Any]:
+        """Return the first output of every sample, `[N, …]`."""
+        return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
+
+
+def waited_nanoseconds() -> int:
+    """Return for how long this process's threads have been ready to run without a CPU, since they began."""
+    total = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError, IndexError):  # the thread ended meanwhile, or the kernel keeps no such count
+            total += int((thread / "schedstat").read_text(encoding="ascii").split()[1])
+    return total
+
+
+def resident_bytes(model_folder: Path) -> int:
+    """Return this process's private resident memory, and the pages of the model's files that are mapped.
+
+    Pages of the runtime's libraries are left out: all processes of a node share them, and no model adds to them.
+    """
+    total = 0
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        words = line.split()
+        if words and words[0] in _COUNTED:
+            total += int(words[1]) * _KIB
+    prefix = os.fspath(model_folder.resolve()) + "/"
+    of_model = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split(maxsplit=5)
+        if not words[0].endswith(":"):
+            of_model = len(words) > 5 and words[5].startswith(prefix)  # noqa: PLR2004 - the path of a mapping
+        elif of_model and words[0] == "Rss:":
+            total += int(words[1]) * _KIB
+    return total

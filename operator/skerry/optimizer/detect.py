@@ -1,0 +1,75 @@
+"""Finding the model among the files that were fetched, and its format by its content."""
+
+from pathlib import Path
+from typing import Final
+
+from skerry.api.types import ModelFormat
+from skerry.optimizer.errors import BadModelError, UnsupportedFormatError
+
+SUPPORTED: Final = "ONNX (.onnx) and OpenVINO IR (.xml with .bin)"
+_HEAD_BYTES: Final = 512
+_SHOWN_FILES: Final = 10
+_OTHER_FORMATS: Final = (
+    (0, b"GGUF", "GGUF"),
+    (4, b"TFL3", "TFLite"),
+    (8, b'{"', "SafeTensors"),
+    (0, b"\x89HDF", "Keras (HDF5)"),
+    (0, b"PK\x03\x04", "a zip archive, as PyTorch, Keras and NumPy write them"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x80\x02", "a Python pickle, as PyTorch writes them"),
+    (0, b"\x80\x04", "a Python pickle"),
+    (0, b"\x80\x05", "a Python pickle"),
+)
+_NO_MODELS: Final = (
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
+    (b"<!doctype html", "an HTML page: the address answers with a page, not with the file"),
+    (b"<html", "an HTML page: the address answers with a page, not with the file"),
+)
+
+
+def locate(path: Path, wanted: ModelFormat) -> tuple[Path, ModelFormat]:
+    """Return the model's main file and its format.
+
+    Raises:
+        UnsupportedFormatError: It is of another format.
+        BadModelError: There is no model, or more than one.
+    """
+    main = path if path.is_file() else _main_file(path)
+    found = _format_of(main)
+    if wanted is not ModelFormat.AUTO and wanted is not found:
+        message = f"the spec says format {wanted}, but {main.name} is {found}"
+        raise BadModelError(message)
+    return main, found
+
+
+def _main_file(folder: Path) -> Path:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    mains = [file for file in files if file.suffix in {".onnx", ".xml"}]
+    if len(mains) == 1:
+        return mains[0]
+    if len(files) == 1:
+        return files[0]
+    shown = mains or files
+    names = ", ".join(file.relative_to(folder).as_posix() for file in shown[:_SHOWN_FILES])
+    more = f" and {len(shown) - _SHOWN_FILES} more" if len(shown) > _SHOWN_FILES else ""
+    message = f"the folder must hold one model file (.onnx, or .xml with .bin), but holds {names or 'nothing'}{more}"
+    raise BadModelError(message)
+
+
+def _format_of(path: Path) -> ModelFormat:
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        message = f"{path.name} is empty"
+        raise BadModelError(message)
+    for start, name in _NO_MODELS:
+        if head.lstrip().lower().startswith(start):
+            message = f"{path.name} is {name}"
+            raise BadModelError(message)
+    for offset, magic, name in _OTHER_FORMATS:
+        if head[offset : offset + len(magic)] == magic:
+            message = f"{path.name} looks like {name}; the formats supported now are {SUPPORTED}"
+            raise UnsupportedFormatError(message)
+    if path.suffix == ".xml" or head.lstrip().startswith((b"<?xml", b"<net")):
+        return ModelFormat.OPENVINO
+    return ModelFormat.ONNX

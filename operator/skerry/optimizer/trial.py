@@ -1,0 +1,249 @@
+"""One candidate's trial: what it is compared with, its figures, and the verdict."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from skerry.api.metrics import unit
+from skerry.api.types import (
+    CandidateResult,
+    EvaluationMetric,
+    Framework,
+    Gate,
+    Metric,
+    MetricFigure,
+    Precision,
+    Technique,
+    Verdict,
+)
+from skerry.optimizer import accuracy, measure
+from skerry.optimizer.accuracy import Scored
+from skerry.optimizer.backends.base import Array, Made
+from skerry.optimizer.bench import WARMUP_RUNS, Start, Subject
+from skerry.optimizer.data import Samples
+from skerry.optimizer.inspection import Inspected
+from skerry.optimizer.measure import Conditions, Pair, Timings
+from skerry.optimizer.report import Measurement
+from skerry.planning.candidates import Planned
+from skerry.planning.gates import Comparison, combine, evaluate, judge
+
+BASELINE: Final = "baseline"
+NO_DATA: Final = "there is no evaluation data; give spec.evaluation, or drop the gate"
+_MESSAGE_LIMIT: Final = 256
+_TEXT_LIMIT: Final = 2000
+_NEGLIGIBLE: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all candidates of a search share.
+
+    Attributes:
+        inspected: The source model.
+        calibration: Samples for quantization.
+        evaluation: Samples for accuracy.
+        held_out: Whether the calibration samples were taken out of the evaluation data.
+        metric: What accuracy means; None without evaluation data.
+        conditions: What measurements share.
+    """
+
+    inspected: Inspected
+    calibration: Samples | None
+    evaluation: Samples | None
+    held_out: bool
+    metric: EvaluationMetric | None
+    conditions: Conditions
+
+    def unit(self, metric: Metric) -> str:
+        """Return the unit of a metric here."""
+        return unit(metric, self.meaning)
+
+    @property
+    def meaning(self) -> EvaluationMetric:
+        """What accuracy means, or would mean."""
+        return self.metric or EvaluationMetric.ACCURACY
+
+    def score(self, outputs: Array | None, baseline: Array | None) -> Scored | None:
+        """Return what outputs on the evaluation data are worth; None without evaluation data."""
+        if self.metric is None or self.evaluation is None or outputs is None or baseline is None:
+            return None
+        return accuracy.score(self.metric, outputs, self.evaluation.labels, baseline)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The unoptimized model, measured."""
+
+    subject: Subject
+    starts: Sequence[Start]
+    timings: Timings
+    scored: Scored | None
+    outputs: Array | None
+    size_bytes: int
+
+    def figures(self) -> dict[Metric, float]:
+        """Return its figures, in the order in which they are shown."""
+        figures: dict[Metric, float] = {}
+        if self.scored is not None:
+            figures[Metric.ACCURACY] = self.scored.value
+        for metric in measure.TIMED:
+            figures[metric] = self.timings.value(metric)
+        for metric in measure.STARTED:
+            figures[metric] = statistics.median(measure.start_figures(metric, self.starts))
+        figures[Metric.ARTIFACT_SIZE] = self.size_bytes / measure.MIB
+        return figures
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A candidate, measured in turns with the baseline."""
+
+    pair: Pair
+    starts: Sequence[Start]
+    scored: Scored | None
+    size_bytes: int
+
+
+@dataclass
+class Tried:
+    """A candidate: how it was made and what it is worth."""
+
+    planned: Planned
+    folder: Path
+    result: CandidateResult
+    made: Made | None = None
+    measurements: list[Measurement] = field(default_factory=list)
+    missed: tuple[Metric, ...] = ()
+    seconds: float = 0.0
+    size_bytes: int = 0
+
+    def fail(self, message: str) -> None:
+        """Note that it cannot be made or measured, and why."""
+        self.made = None
+        failed = {"verdict": Verdict.FAILED, "message": message[:_TEXT_LIMIT]}
+        self.result = self.result.model_copy(update=failed)
+
+
+def decimal(value: float) -> str:
+    """Return a figure as the API writes it: no exponent, five significant digits."""
+    if abs(value) < _NEGLIGIBLE:
+        return "0"
+    text = np.format_float_positional(value, precision=5, fractional=False, trim="-", unique=False)
+    return text.rstrip(".")
+
+
+def baseline_result(baseline: Baseline, ground: Ground) -> CandidateResult:
+    """Return the baseline as a candidate, for showing it beside the others."""
+    onnx = baseline.subject.framework is Framework.ONNX_RUNTIME
+    return CandidateResult(
+        name=BASELINE,
+        framework=baseline.subject.framework,
+        precision=Precision.FP32,
+        technique=Technique.GRAPH_OPTIMIZATION if onnx else Technique.CONVERSION,
+        execution_precision="FP32",
+        metrics=[
+            MetricFigure(name=metric, baseline=decimal(value), value=decimal(value), unit=ground.unit(metric))
+            for metric, value in baseline.figures().items()
+        ],
+        message="the source model, unoptimized",
+    )
+
+
+def settled(pair: Pair, baseline: Baseline, gates: Sequence[Gate]) -> bool:
+    """Tell whether rounds are enough for the gates on latency and throughput."""
+    found = measure.compare_all_timings(pair, baseline.figures())
+    verdicts = (evaluate(gate, found[gate.metric]).verdict for gate in gates if gate.metric in found)
+    return Verdict.INCONCLUSIVE not in verdicts
+
+
+def comparisons(ground: Ground, baseline: Baseline, observed: Observed) -> dict[Metric, Comparison]:
+    """Return a candidate's figures beside the baseline's, with their intervals."""
+    found: dict[Metric, Comparison] = {}
+    if ground.metric is not None and observed.scored is not None and baseline.scored is not None:
+        found[Metric.ACCURACY] = accuracy.compare(ground.metric, observed.scored, baseline.scored)
+    reference = baseline.figures()
+    found.update(measure.compare_all_timings(observed.pair, reference))
+    for metric in measure.STARTED:
+        found[metric] = measure.compare_starts(metric, baseline.starts, observed.starts)
+    size = observed.size_bytes / measure.MIB
+    found[Metric.ARTIFACT_SIZE] = Comparison(reference[Metric.ARTIFACT_SIZE], size, size, size)
+    return found
+
+
+def measurements(
+    ground: Ground, found: Mapping[Metric, Comparison], timings: Timings, starts: Sequence[Start]
+) -> list[Measurement]:
+    """Return the figures as the report has them."""
+    return [_measurement(ground, metric, figure, timings, starts) for metric, figure in found.items()]
+
+
+def _measurement(
+    ground: Ground, metric: Metric, figure: Comparison, timings: Timings, starts: Sequence[Start]
+) -> Measurement:
+    runs, rounds, warmup = 1, 1, 0
+    spread: tuple[float, float] | None = None
+    if metric in measure.TIMED:
+        runs, rounds, warmup = timings.runs, len(timings.rounds), WARMUP_RUNS
+        low, high = np.percentile(timings.figures(metric), (25, 75))
+        spread = (float(low), float(high))
+    elif metric in measure.STARTED:
+        runs = len(starts)
+        each = measure.start_figures(metric, starts)
+        spread = (min(each), max(each))
+    elif metric is Metric.ACCURACY:
+        runs = len(ground.evaluation or ())
+    return Measurement(
+        metric=metric,
+        unit=ground.unit(metric),
+        value=figure.value,
+        low=figure.low,
+        high=figure.high,
+        baseline=figure.baseline,
+        runs=runs,
+        rounds=rounds,
+        warmup_runs=warmup,
+        spread_low=spread[0] if spread else None,
+        spread_high=spread[1] if spread else None,
+        waited_percent=round(100.0 * timings.waited, 1) if metric in measure.TIMED else None,
+    )
+
+
+def baseline_measurements(baseline: Baseline, ground: Ground) -> list[Measurement]:
+    """Return the baseline's own figures as the report has them; its interval is the figure itself."""
+    found = {metric: Comparison(value, value, value, value) for metric, value in baseline.figures().items()}
+    return measurements(ground, found, baseline.timings, baseline.starts)
+
+
+def pronounce(
+    tried: Tried, made: Made, found: Mapping[Metric, Comparison], gates: Sequence[Gate], ground: Ground
+) -> None:
+    """Give a candidate its figures and the verdict of the gates."""
+    verdicts = judge(gates, found, ground.meaning, {Metric.ACCURACY: NO_DATA})
+    figures = []
+    for metric, figure in found.items():
+        verdict = verdicts.get(metric)
+        figures.append(
+            MetricFigure(
+                name=metric,
+                baseline=decimal(figure.baseline),
+                value=decimal(figure.value),
+                unit=ground.unit(metric),
+                verdict=verdict.verdict if verdict else None,
+                message=verdict.message[:_MESSAGE_LIMIT] if verdict else "",
+            )
+        )
+    tried.missed = tuple(metric for metric, verdict in verdicts.items() if verdict.verdict is not Verdict.PASSED)
+    remarks = [verdicts[metric].message for metric in tried.missed]
+    remarks += [made.remark] if made.remark else []
+    tried.result = tried.result.model_copy(
+        update={
+            "execution_precision": made.execution_precision,
+            "verdict": combine(verdict.verdict for verdict in verdicts.values()),
+            "metrics": figures,
+            "message": "; ".join(remarks)[:_TEXT_LIMIT],
+        }
+    )
