@@ -15,12 +15,14 @@ from skerry.controllers.settings import Settings, SettingsError
 def main() -> int:
     """Run until SIGTERM; exit 78 when a setting is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for chatty in ("kopf", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = Settings.from_env(os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 78
+    os.environ.setdefault("LOGNAME", "skerry")  # kopf asks for a user name, and a container's user has none
     metrics = Metrics()
     metrics.serve(settings.metrics_port)
     registry = kopf.OperatorRegistry()

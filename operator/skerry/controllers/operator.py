@@ -73,6 +73,7 @@ class Operator:
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Register all handlers."""
+        kopf.on.login(registry=registry)(login)
         kopf.on.startup(registry=registry)(self._startup)
         kopf.on.cleanup(registry=registry)(self._cleanup)
         kopf.on.probe(id="watchers", registry=registry)(self._probe)
@@ -158,6 +159,11 @@ class Operator:
             self.queue.add(Key(OPTIMIZATION_JOBS.kind, metadata.get("namespace"), name))
         if name := found.get(labels.DEPLOYMENT):
             self.queue.add(Key(EDGE_DEPLOYMENTS.kind, metadata.get("namespace"), name))
+
+
+def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    """Return how kopf connects: by the pod's service account, else by the kubeconfig of the environment."""
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -97,7 +97,7 @@ class App:
             answer = await self._route(scope, receive)
         except RequestError as error:
             answer = _error(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one request must not end the others
             _LOG.exception("a defect: the request could not be answered")
             answer = _error(RequestError(500, "a defect of the server; its log says more"))
         headers = [

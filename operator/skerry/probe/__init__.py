@@ -1,0 +1,1 @@
+"""What runs on every node and tells what the node has. Standard library only: it must stay small."""
