@@ -77,13 +77,13 @@ def push(  # noqa: PLR0913 - they are the command's options
     from skerry.store import image, transport  # noqa: PLC0415 - lazy
     from skerry.store.image import Layer  # noqa: PLC0415 - lazy
 
-    reference = _reference(target)
+    reference = parse_reference(target)
     if reference.digest is not None:
         message = f"{target} names a digest; a push needs a tag, and the digest follows from the content"
         raise CommandError(message, os.EX_USAGE)
     files = _files(source)
-    settings = _settings(reference, insecure=insecure, ca_file=ca_file, patience=patience)
-    credentials = _credentials(reference, username, credentials_file, password_stdin=password_stdin)
+    settings = settings_for(reference, insecure=insecure, ca_file=ca_file, patience=patience)
+    credentials = credentials_for(reference, username, credentials_file, password_stdin=password_stdin)
     kinds = {Content.MODEL: artifact.SOURCE_ARTIFACT_TYPE, Content.DATA: artifact.DATA_ARTIFACT_TYPE}
     with (
         tempfile.TemporaryDirectory(prefix="skerry-push-") as work,
@@ -123,12 +123,12 @@ def pull(
     """
     from skerry.store import image  # noqa: PLC0415 - lazy
 
-    reference = _reference(origin)
+    reference = parse_reference(origin)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{folder} is not an empty folder; name one that is empty or does not exist yet"
         raise CommandError(message, os.EX_CANTCREAT)
-    settings = _settings(reference, insecure=insecure, ca_file=ca_file, patience=patience)
-    credentials = _credentials(reference, username, credentials_file, password_stdin=password_stdin)
+    settings = settings_for(reference, insecure=insecure, ca_file=ca_file, patience=patience)
+    credentials = credentials_for(reference, username, credentials_file, password_stdin=password_stdin)
     with _bar("pulling", None) as (begin, advance):
         digest = image.pull(
             reference,
@@ -154,7 +154,12 @@ def digest(
     typer.echo(trees.sha256(path))
 
 
-def _reference(text: str) -> "Reference":
+def parse_reference(text: str) -> "Reference":
+    """Return an oci:// reference of the command line.
+
+    Raises:
+        CommandError: It does not begin with the scheme.
+    """
     from skerry.store.references import SCHEME, Reference  # noqa: PLC0415 - lazy
 
     if not text.startswith(SCHEME):
@@ -174,7 +179,8 @@ def _files(source: Path) -> dict[str, Path]:
     return files
 
 
-def _settings(reference: "Reference", *, insecure: bool, ca_file: Path | None, patience: int) -> "StoreSettings":
+def settings_for(reference: "Reference", *, insecure: bool, ca_file: Path | None, patience: int) -> "StoreSettings":
+    """Return the settings of the environment with what the options add."""
     from skerry.store.settings import StoreSettings  # noqa: PLC0415 - lazy
 
     found = StoreSettings.from_env(os.environ)
@@ -186,9 +192,10 @@ def _settings(reference: "Reference", *, insecure: bool, ca_file: Path | None, p
     )
 
 
-def _credentials(
+def credentials_for(
     reference: "Reference", username: str | None, file: Path | None, *, password_stdin: bool
 ) -> "Credentials":
+    """Return the logins that the options name, else the usual ones of Docker."""
     from skerry.store.settings import Credentials, Login  # noqa: PLC0415 - lazy
 
     if (username is None) is password_stdin:

@@ -12,6 +12,7 @@ import typer
 
 from skerry.cli import artifacts
 from skerry.cli.errors import INTERRUPTED, CommandError, exit_code
+from skerry.cli.optimize import optimize
 from skerry.store.errors import StoreError
 
 _USAGE_IN_TYPER = 2
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(artifacts.push)
 app.command()(artifacts.pull)
 app.command()(artifacts.digest)
+app.command()(optimize)
 
 
 @app.command()

@@ -1,0 +1,167 @@
+"""`skerry optimize`: what the Job in the cluster does, on this machine and without a cluster.
+
+Only the options are here, so that `skerry --help` answers at once; `skerry.cli.optimizing` does the work.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.cli.artifacts import CaFile, CredentialsFile, Insecure, PasswordStdin, Patience, Username
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="An .onnx file, a folder with one model, or an oci:// or https:// URI.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="FILE", help="Npz with samples to measure accuracy on, `labels` among them."),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option("--calibration", metavar="FILE", help="Npz with samples to quantize with. Default: a part of --data."),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="What accuracy means: Accuracy, F1, MeanAbsoluteError, CosineSimilarity or Agreement."
+    ),
+]
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        metavar="METRIC:GOAL:VALUE",
+        help="What a candidate must meet, as in LatencyP95:PercentMinImprovement:50; may be given several times. "
+        "Default: 95 % of the accuracy, twice the speed, half the memory.",
+        show_default=False,
+    ),
+]
+Objective = Annotated[
+    str, typer.Option("--objective", help="What decides among those that pass: a metric, or Balanced.")
+]
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        metavar="NAME[:OPTION=VALUE,…]",
+        help="Try only this one, as in openvino-int8-ptq; may be given several times. Default: all that fit.",
+        show_default=False,
+    ),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=1,3,224,224",
+        help="Pin the shape of an input; may be given several times.",
+        show_default=False,
+    ),
+]
+Fallback = Annotated[
+    str, typer.Option("--when-none-qualifies", help="Fail, or ServeBaseline: the unoptimized model is the result.")
+]
+Push = Annotated[
+    str | None,
+    typer.Option("--push", metavar="oci://…", help="Push variant and report: oci://REGISTRY[:PORT]/REPOSITORY:TAG."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Where variant, report and log go. Default: NAME-optimized here."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads that models run with. Default: all CPUs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How registries are reached, as the options say it."""
+
+    insecure: bool
+    username: str | None
+    password_stdin: bool
+    credentials_file: Path | None
+    ca_file: Path | None
+    patience: int
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the options say, as text."""
+
+    model: str
+    data: str | None
+    calibration: str | None
+    metric: str | None
+    gates: tuple[str, ...]
+    objective: str
+    candidates: tuple[str, ...]
+    shapes: tuple[str, ...]
+    when_none_qualifies: str
+    push: str | None
+    out: Path | None
+    threads: int | None
+    as_json: bool
+
+
+def optimize(  # noqa: PLR0913 - they are the command's options
+    model: Model,
+    *,
+    data: Data = None,
+    calibration: Calibration = None,
+    metric: Metric = None,
+    gate: Gates = None,
+    objective: Objective = "LatencyP95",
+    candidate: Candidates = None,
+    shape: Shapes = None,
+    when_none_qualifies: Fallback = "Fail",
+    push: Push = None,
+    out: Out = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    insecure: Insecure = False,
+    username: Username = None,
+    password_stdin: PasswordStdin = False,
+    credentials_file: CredentialsFile = None,
+    ca_file: CaFile = None,
+    patience: Patience = 30,
+) -> None:
+    """Optimize a model for this machine's CPU: try candidates, measure each against the original, keep the best.
+
+    Exit codes: 0 there is a variant to serve, 1 no candidate passed the gates, 65 the model or the data is wrong.
+    """
+    from skerry.cli import optimizing  # noqa: PLC0415 - lazy
+
+    wishes = Wishes(
+        model=model,
+        data=data,
+        calibration=calibration,
+        metric=metric,
+        gates=tuple(gate or ()),
+        objective=objective,
+        candidates=tuple(candidate or ()),
+        shapes=tuple(shape or ()),
+        when_none_qualifies=when_none_qualifies,
+        push=push,
+        out=out,
+        threads=threads,
+        as_json=as_json,
+    )
+    access = Access(
+        insecure=insecure,
+        username=username,
+        password_stdin=password_stdin,
+        credentials_file=credentials_file,
+        ca_file=ca_file,
+        patience=patience,
+    )
+    if code := optimizing.run(wishes, access):
+        raise typer.Exit(code)

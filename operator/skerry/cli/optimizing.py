@@ -1,0 +1,228 @@
+"""The work of `skerry optimize`: options into a spec, the optimization itself, and what is left on disk."""
+
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from skerry.api.jobcontract import Stage
+from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import (
+    CalibrationData,
+    CandidateRequest,
+    EvaluationData,
+    EvaluationMetric,
+    Gate,
+    Goal,
+    InputShape,
+    Metric,
+    ModelSource,
+    Objective,
+    WhenNoneQualifies,
+    default_gates,
+)
+from skerry.cli.artifacts import credentials_for, parse_reference, settings_for
+from skerry.cli.errors import CommandError
+from skerry.cli.optimize import Access, Wishes
+from skerry.cli.optimize_view import Screen, libraries_to_log
+from skerry.optimizer import pipeline
+from skerry.optimizer.conclude import Outcome
+from skerry.optimizer.errors import ConfigurationError, OptimizationError
+from skerry.optimizer.transfer import Destination, Transfer
+from skerry.planning import candidates
+from skerry.store import trees
+from skerry.store.fetch import Fetched
+from skerry.store.references import SCHEME
+from skerry.store.settings import Credentials, StoreSettings
+
+NONE_PASSED: Final = 1
+"""Exit code when no candidate passes the gates: all went well, but there is nothing to serve."""
+REPORT_FILE: Final = "report.json"
+LOG_FILE: Final = "optimize.log"
+VARIANT_FOLDER: Final = "variant"
+_LOCAL: Final = "file://"
+_WORDS_OF_A_GATE: Final = 3
+Word = TypeVar("Word", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class _Fetcher:
+    """Reads local files where they are, and gets everything else through the store."""
+
+    transfer: Transfer
+
+    def fetch(self, uri: str, sha256: str | None, folder: Path) -> Fetched:
+        """Return a source's files, verified."""
+        if not uri.startswith(_LOCAL):
+            return self.transfer.fetch(uri, sha256, folder)
+        path = Path(uri.removeprefix(_LOCAL))
+        return Fetched(path, trees.sha256(path), trees.size(path))
+
+
+def run(wishes: Wishes, access: Access) -> int:
+    """Optimize as wished, show how it goes, and return the exit code.
+
+    Raises:
+        CommandError: An option, the model or the data is wrong.
+        StoreError: A source or the registry cannot be reached.
+    """
+    spec = _spec(wishes)
+    transfer, destination = _transfer(wishes, access)
+    folder = _out_folder(wishes)
+    with (
+        tempfile.TemporaryDirectory(prefix="skerry-optimize-") as work,
+        libraries_to_log(folder / LOG_FILE) as (stdout, stderr),
+    ):
+        with Screen(stderr) as screen:
+            outcome = _optimize(spec, _Fetcher(transfer), screen, Path(work), wishes.threads)
+            published = None
+            if destination is not None:
+                screen.progress(Stage.PUBLISHING, 95, message=destination.push_repository)
+                published = transfer.publish(outcome, destination, Path(work))
+            screen.progress(Stage.DONE, 100)
+        report = _write(outcome, folder)
+        if wishes.as_json:
+            stdout.write(report + "\n")
+        else:
+            screen.summary(stdout, outcome, folder, published)
+    return 0 if outcome.chosen is not None else NONE_PASSED
+
+
+def _optimize(spec: OptimizationJobSpec, fetcher: _Fetcher, screen: Screen, work: Path, threads: int | None) -> Outcome:
+    here = pipeline.Surroundings(
+        work=work,
+        node=platform.node(),
+        threads=pipeline.threads_here(threads),
+        clock=lambda: datetime.now(UTC),
+    )
+    try:
+        return pipeline.optimize(spec, fetcher, screen, here)
+    except ConfigurationError as error:
+        raise CommandError(str(error), os.EX_USAGE) from error
+    except OptimizationError as error:
+        raise CommandError(str(error), os.EX_DATAERR) from error
+
+
+def _transfer(wishes: Wishes, access: Access) -> tuple[Transfer, Destination | None]:
+    """Return how things cross the network, and where the result goes; the options speak of one registry."""
+    push = wishes.push
+    sources = (text for text in (wishes.model, wishes.data, wishes.calibration) if text and text.startswith(SCHEME))
+    registry = push or next(sources, None)
+    if registry is None:
+        settings = replace(StoreSettings.from_env(os.environ), patience_seconds=float(access.patience))
+        return Transfer(settings, Credentials(), Credentials()), None
+    reference = parse_reference(registry)
+    if push is not None and (reference.tag is None or reference.digest is not None):
+        message = f"--push {push!r} needs a tag and no digest: oci://REGISTRY[:PORT]/REPOSITORY:TAG"
+        raise CommandError(message, os.EX_USAGE)
+    settings = settings_for(reference, insecure=access.insecure, ca_file=access.ca_file, patience=access.patience)
+    credentials = credentials_for(
+        reference, access.username, access.credentials_file, password_stdin=access.password_stdin
+    )
+    transfer = Transfer(settings, credentials, credentials)
+    if push is None or reference.tag is None:
+        return transfer, None
+    return transfer, Destination(reference.repository, reference.repository, reference.tag)
+
+
+def _out_folder(wishes: Wishes) -> Path:
+    """Return the folder for results: new, empty, or with the results of an earlier run, which are then removed."""
+    name = wishes.model.rstrip("/").rsplit("/", 1)[-1].partition(":")[0]
+    folder = wishes.out or Path(f"{Path(name).stem}-optimized")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LOG_FILE).is_file())):
+        message = f"{folder} exists and is not the result of an earlier run; name another one with --out"
+        raise CommandError(message, os.EX_CANTCREAT)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / VARIANT_FOLDER, ignore_errors=True)
+    (folder / REPORT_FILE).unlink(missing_ok=True)
+    return folder
+
+
+def _write(outcome: Outcome, folder: Path) -> str:
+    """Leave the variant and the report in a folder, and return the report."""
+    report = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+    if outcome.folder is not None:
+        shutil.copytree(outcome.folder, folder / VARIANT_FOLDER)
+    return report
+
+
+def _spec(wishes: Wishes) -> OptimizationJobSpec:
+    if wishes.metric is not None and wishes.data is None:
+        message = "--metric needs --data: there is nothing to measure it on"
+        raise CommandError(message, os.EX_USAGE)
+    evaluation = None
+    if wishes.data is not None:
+        meaning = _word(EvaluationMetric, wishes.metric, "--metric") if wishes.metric else None
+        evaluation = EvaluationData(uri=_uri(wishes.data), metric=meaning)
+    return OptimizationJobSpec(
+        model=ModelSource(uri=_uri(wishes.model)),
+        inputs=[_shape(text) for text in wishes.shapes],
+        accelerator="cpu",
+        calibration=CalibrationData(uri=_uri(wishes.calibration)) if wishes.calibration else None,
+        evaluation=evaluation,
+        gates=[_gate(text) for text in wishes.gates] or default_gates(),
+        objective=_word(Objective, wishes.objective, "--objective"),
+        candidates=[_candidate(text) for text in wishes.candidates],
+        when_none_qualifies=_word(WhenNoneQualifies, wishes.when_none_qualifies, "--when-none-qualifies"),
+    )
+
+
+def _uri(text: str) -> str:
+    """Return a URI as it is, and a local path as a URI that only this command understands."""
+    if "://" in text:
+        return text
+    path = Path(text)
+    if not path.exists():
+        message = f"{text}: there is no such file or folder"
+        raise CommandError(message, os.EX_NOINPUT)
+    return _LOCAL + str(path.resolve())
+
+
+def _word(kind: type[Word], text: str, option: str) -> Word:
+    try:
+        return kind(text)
+    except ValueError:
+        message = f"{option}: {text!r} is none of {', '.join(kind)}"
+        raise CommandError(message, os.EX_USAGE) from None
+
+
+def _gate(text: str) -> Gate:
+    words = text.split(":")
+    if len(words) != _WORDS_OF_A_GATE:
+        message = f"--gate {text!r} is not METRIC:GOAL:VALUE, as in LatencyP95:PercentMinImprovement:50"
+        raise CommandError(message, os.EX_USAGE)
+    metric, goal, value = _word(Metric, words[0], "--gate"), _word(Goal, words[1], "--gate"), words[2]
+    try:
+        return Gate(metric=metric, goal=goal, value=value)
+    except ValidationError:
+        message = f"--gate {text!r}: {value!r} is not a decimal number"
+        raise CommandError(message, os.EX_USAGE) from None
+
+
+def _candidate(text: str) -> CandidateRequest:
+    name, _, options = text.partition(":")
+    pairs = [option.partition("=") for option in options.split(",") if option]
+    if any(not equals for _, equals, _ in pairs):
+        message = f"--candidate {text!r} is not NAME:OPTION=VALUE,…"
+        raise CommandError(message, os.EX_USAGE)
+    try:
+        return candidates.from_name(name, {key: value for key, _, value in pairs})
+    except candidates.CandidateError as error:
+        raise CommandError(str(error), os.EX_USAGE) from error
+
+
+def _shape(text: str) -> InputShape:
+    name, _, sizes = text.partition("=")
+    try:
+        return InputShape(name=name, shape=[int(size) for size in sizes.split(",")])
+    except (ValueError, ValidationError):
+        message = f"--input {text!r} is not NAME=1,3,224,224"
+        raise CommandError(message, os.EX_USAGE) from None
