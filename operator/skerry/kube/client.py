@@ -5,6 +5,7 @@ operator may have.
 """
 
 import json
+import logging
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +23,7 @@ from skerry.kube.errors import ApiError, NotFoundError, UnavailableError, error_
 from skerry.kube.gateway import Document
 from skerry.kube.resources import EVENTS, PODS, Resource, resource_of
 
+_LOG: Final = logging.getLogger(__name__)
 TIMEOUT_SECONDS: Final = 30
 PAGE: Final = 500
 NOTE_LIMIT: Final = 1024
@@ -169,7 +171,7 @@ class Client:
         document = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"generateName": f"{metadata['name'][:200]}.", "namespace": namespace},
+            "metadata": {"generateName": f"{metadata['name'][:200]}-", "namespace": namespace},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "skerry.dev/operator",
             "reportingInstance": FIELD_MANAGER,
@@ -192,8 +194,8 @@ class Client:
                 headers={**_JSON, "Content-Type": "application/json"},
                 body=document,
             )
-        except ApiError:
-            return
+        except ApiError as error:
+            _LOG.warning("an event could not be recorded: %s", error)
 
     async def server_version(self) -> tuple[int, int]:
         """Return the API server's version."""
