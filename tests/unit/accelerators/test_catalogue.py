@@ -1,0 +1,24 @@
+"""The catalogue: what it says is known to the other parts."""
+
+import pytest
+from pydantic import ValidationError
+
+from skerry.accelerators.catalogue import AcceleratorEntry, catalogue
+from skerry.accelerators.cpu import FEATURES
+from skerry.planning.candidates import check
+
+
+def test_all_features_and_candidates_of_the_catalogue_exist() -> None:
+    for name, entry in catalogue().items():
+        assert entry.name == name
+        features = {*entry.native_int8, *(half.feature for half in entry.native_half)}
+        assert features <= FEATURES.keys()
+        for candidate in entry.candidates:
+            check(candidate)
+
+
+def test_frameworks_and_devices_must_agree() -> None:
+    document = catalogue()["cpu"].wire()
+    del document["devices"]["OpenVINO"]
+    with pytest.raises(ValidationError, match="the same frameworks"):
+        AcceleratorEntry.model_validate(document)

@@ -1,0 +1,105 @@
+"""The decision matrix, cut down to what there is."""
+
+import itertools
+
+import pytest
+
+from skerry.accelerators.catalogue import catalogue
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
+from skerry.planning.candidates import Available, CandidateError, check, from_name, name_of, plan
+
+CPU = catalogue()["cpu"]
+ALL = Available(ModelFormat.ONNX, calibration=True, calibration_labels=True)
+
+
+def request(framework: Framework, precision: Precision, technique: Technique, **options: str) -> CandidateRequest:
+    return CandidateRequest(framework=framework, precision=precision, technique=technique, options=options)
+
+
+def names(available: Available) -> list[str]:
+    return [planned.name for planned in plan(CPU, available, []).candidates]
+
+
+def test_with_labelled_data_everything_is_tried() -> None:
+    assert names(ALL) == [
+        "openvino-int8-ptq",
+        "openvino-int8-aware",
+        "openvino-int8-weights",
+        "openvino-fp16",
+        "openvino-fp32",
+        "onnxruntime-int8-static",
+        "onnxruntime-int8-dynamic",
+        "onnxruntime-fp32",
+    ]
+
+
+def test_without_data_only_what_keeps_the_precision() -> None:
+    nothing = Available(ModelFormat.ONNX, calibration=False, calibration_labels=False)
+    found = plan(CPU, nothing, [])
+    assert [planned.name for planned in found.candidates] == ["openvino-fp32", "onnxruntime-fp32"]
+    assert "without data" in found.left_out["openvino-fp16"]
+    assert "calibration" in found.left_out["openvino-int8-ptq"]
+
+
+def test_without_labels_nothing_is_tuned_to_accuracy() -> None:
+    unlabelled = Available(ModelFormat.ONNX, calibration=True, calibration_labels=False)
+    found = plan(CPU, unlabelled, [])
+    assert "labels" in found.left_out["openvino-int8-aware"]
+    assert len(found.candidates) == 7
+
+
+def test_onnx_runtime_is_left_out_for_an_ir() -> None:
+    ir = Available(ModelFormat.OPENVINO, calibration=True, calibration_labels=True)
+    assert all(name.startswith("openvino") for name in names(ir))
+
+
+def test_every_combination_is_either_named_or_refused_with_what_there_is() -> None:
+    known = [name_of(candidate) for candidate in CPU.candidates]
+    for framework, precision, technique in itertools.product(Framework, Precision, Technique):
+        wanted = request(framework, precision, technique)
+        if wanted in CPU.candidates:
+            assert from_name(name_of(wanted)) == wanted
+            continue
+        with pytest.raises(CandidateError, match=f"{framework} has no candidate {precision} {technique}; those it has"):
+            check(wanted)
+    assert len(set(known)) == len(known)
+
+
+def test_requested_candidates_come_in_their_order_and_get_names_of_their_own() -> None:
+    performance = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING, preset="Performance")
+    mixed = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
+    found = plan(CPU, ALL, [performance, mixed])
+    assert [planned.name for planned in found.candidates] == ["openvino-int8-ptq", "openvino-int8-ptq-2"]
+    assert found.candidates[0].request == performance
+
+
+def test_a_requested_candidate_that_cannot_be_made_is_an_error() -> None:
+    aware = request(Framework.OPENVINO, Precision.INT8, Technique.ACCURACY_AWARE)
+    unlabelled = Available(ModelFormat.ONNX, calibration=True, calibration_labels=False)
+    with pytest.raises(CandidateError, match=r"openvino-int8-aware was asked for, but accuracy-aware .* needs labels"):
+        plan(CPU, unlabelled, [aware])
+
+
+def test_a_requested_candidate_may_do_without_data_when_it_can() -> None:
+    nothing = Available(ModelFormat.ONNX, calibration=False, calibration_labels=False)
+    dynamic = request(Framework.ONNX_RUNTIME, Precision.INT8, Technique.DYNAMIC)
+    assert [planned.name for planned in plan(CPU, nothing, [dynamic]).candidates] == ["onnxruntime-int8-dynamic"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"presett": "Mixed"}, "has no option 'presett'; its options are maxDropPercent, preset"),
+        ({"preset": "Fast"}, "option preset is 'Fast'; it may be Mixed, Performance"),
+        ({"maxDropPercent": "much"}, "must be a percentage"),
+        ({"maxDropPercent": "nan"}, "must be a percentage"),
+    ],
+)
+def test_wrong_options(options: dict[str, str], message: str) -> None:
+    with pytest.raises(CandidateError, match=message):
+        check(request(Framework.OPENVINO, Precision.INT8, Technique.ACCURACY_AWARE, **options))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CandidateError, match="no candidate 'int8'; there are openvino-fp32, "):
+        from_name("int8")
