@@ -34,10 +34,14 @@ def mirror(sources: Path = Path("/etc/apt")) -> str | None:
     return None
 
 
+def reference_of(suite: str) -> str:
+    """Return the reference of the base of a suite, which stands for what is in it."""
+    return f"localhost/devcluster-base:{suite}-{cache.digest(RECIPE, *PACKAGES[suite])}"
+
+
 def base(engine: Engine, suite: str) -> str:
     """Return the reference of a Debian image of the suite with the packages of `PACKAGES` and no apt lists."""
-    repository = "localhost/devcluster-base"
-    reference = f"{repository}:{suite}-{cache.digest(RECIPE, *PACKAGES[suite])}"
+    reference = reference_of(suite)
     with cache.lock(cache_folder(), f"base-{suite}"):
         if not engine.has_image(reference) and not _from_published(engine, suite, reference):
             _from_packages(engine, suite, reference)
@@ -67,7 +71,7 @@ def _from_packages(engine: Engine, suite: str, reference: str) -> None:
         if os.geteuid() != 0:
             message = f"{PUBLISHED.format(suite=suite)} cannot be pulled, and making it with debootstrap needs root"
             raise MissingToolError(message)
-        install_debian_packages("debootstrap")
+        install_debian_packages({"debootstrap": "debootstrap"})
         root = work / "root"
         found = mirror()
         with step(f"making a Debian {suite} base with debootstrap"):

@@ -143,6 +143,7 @@ class Cluster:
         Raises:
             ClusterError: The cluster is not up.
         """
+        self._exists()
         if not self._answers():
             message = f"cluster {self.name} is not up: `python -m devcluster up` makes or mends it"
             raise ClusterError(message)

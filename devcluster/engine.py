@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,9 +13,13 @@ from devcluster.hosts import Host, cache_folder
 from devcluster.process import run, say, step, succeeds
 
 NETWORK = "skerry-devcluster"
-DEBIAN_PACKAGES = {
-    "podman": ("podman", "netavark", "aardvark-dns", "runc", "iptables"),
-    "debootstrap": ("debootstrap",),
+# What Debian calls the things that are needed, and how to see that they are there: a program, or a file.
+PODMAN_PACKAGES = {
+    "podman": "podman",
+    "runc": "runc",
+    "iptables": "iptables",
+    "netavark": "/usr/lib/podman/netavark",
+    "aardvark-dns": "/usr/lib/podman/aardvark-dns",
 }
 QUICK_SECONDS = 15
 PULL_SECONDS = 1800
@@ -109,25 +113,32 @@ def _docker_information() -> str:
         return ""
 
 
-def install_debian_packages(program: str) -> None:
-    """Install a program with apt when it is missing, where that is possible.
+def missing_packages(packages: Mapping[str, str], path: str | None = None) -> list[str]:
+    """Return the packages whose program (on the given or the usual PATH) or file is not there."""
+    return [name for name, evidence in packages.items() if not shutil.which(evidence, path=path)]
+
+
+def install_debian_packages(packages: Mapping[str, str]) -> None:
+    """Install with apt what is missing, where that is possible; elsewhere only the first one must be there.
 
     Raises:
-        MissingToolError: It is missing and this is no Debian machine with root.
+        MissingToolError: The first one is missing and this is no Debian machine with root.
     """
-    packages = DEBIAN_PACKAGES[program]
-    if shutil.which(program):
-        return
+    missing = missing_packages(packages)
+    main = next(iter(packages))
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        message = (
-            f"{program} not found, and this is not a Debian machine with root on which it can be installed for you: "
-            f"install {' '.join(packages)}{', or Docker' if program == 'podman' else ''}"
-        )
-        raise MissingToolError(message)
-    with step(f"installing {' '.join(packages)} with apt-get: {program} was not found"):
-        env = {"DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", env=env)
-        run("apt-get", "install", "--yes", "--no-install-recommends", *packages, env=env)
+        if main in missing:
+            message = (
+                f"{main} not found, and this is not a Debian machine with root on which it can be installed for you: "
+                f"install {' '.join(packages)}{', or Docker' if main == 'podman' else ''}"
+            )
+            raise MissingToolError(message)
+        return
+    if missing:
+        with step(f"installing with apt-get: {' '.join(missing)}"):
+            env = {"DEBIAN_FRONTEND": "noninteractive"}
+            run("apt-get", "update", env=env)
+            run("apt-get", "install", "--yes", "--no-install-recommends", *missing, env=env)
 
 
 def _warn_of_dropped_traffic() -> None:
@@ -148,7 +159,7 @@ def engine() -> Engine:
         return Engine("docker", network)
     if not shutil.which("podman"):
         say("== no Docker daemon that can run kind's nodes: using Podman")
-    install_debian_packages("podman")
+    install_debian_packages(PODMAN_PACKAGES)
     if os.geteuid() == 0:
         Path("/lib/modules").mkdir(parents=True, exist_ok=True)  # kind mounts it into the nodes
         _warn_of_dropped_traffic()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import cache, parts
-from devcluster.base import base
+from devcluster.base import base, reference_of
 from devcluster.engine import Engine
 from devcluster.hosts import architecture, cache_folder
 from devcluster.process import run, step
@@ -177,9 +177,8 @@ def _with_images(engine: Engine, images: Path, raw: str, tag: str) -> None:
 
 def key() -> str:
     """Return the digest of all that a node image is made from."""
-    recipe = [Path(__file__), Path(__file__).with_name("base.py"), *sorted(FILES.iterdir())]
-    kind_pins = sorted(parts.PARTS["kind"].folder.iterdir())
-    return cache.digest(architecture(), *(parts.key(name) for name in NODE_PARTS), *kind_pins, *recipe)
+    recipe = [Path(__file__), *sorted(FILES.iterdir()), *sorted(parts.PARTS["kind"].folder.iterdir())]
+    return cache.digest(architecture(), reference_of("bookworm"), *map(parts.key, NODE_PARTS), *recipe)
 
 
 def node_image(engine: Engine) -> NodeImage:

