@@ -35,7 +35,7 @@ KEPT_PERCENT = 95.0
 FILES = {"model": ("digits.onnx", "models/digits"), "test": ("digits-test.npz", "data/digits-test")}
 FILES["calibration"] = ("digits-calibration.npz", "data/digits-calibration")
 
-console = Console(stderr=False, highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class DemoError(Exception):
