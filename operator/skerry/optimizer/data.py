@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -77,26 +77,39 @@ def read(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
     Raises:
         BadDataError: It is not such a file, is too large when unpacked, or has objects in it.
     """
+    with path.open("rb") as stream:
+        return read_stream(path.name, stream, max_bytes=max_bytes)
+
+
+def read_stream(name: str, stream: BinaryIO, *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+    """Return the arrays of a stream; the name is for messages.
+
+    Raises:
+        BadDataError: It is not such a file, is too large when unpacked, or has objects in it.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             total = sum(info.file_size for info in archive.infolist())
         if total > max_bytes:
             message = (
-                f"{path.name}: unpacked, the data has {total} bytes; the limit is {max_bytes} (a quarter of the memory "
+                f"{name}: unpacked, the data has {total} bytes; the limit is {max_bytes} (a quarter of the memory "
                 "limit, 8 GiB at the most): give fewer samples, or more memory in spec.optimization.resources"
             )
             raise BadDataError(message)
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        message = f"{path.name}: not an Npz file (a zip archive of NumPy arrays), or damaged: {error}"
+        message = f"{name}: not an Npz file (a zip archive of NumPy arrays), or damaged: {error}"
         raise BadDataError(message) from error
-    except (ValueError, MemoryError) as error:
-        message = f"{path.name}: an array cannot be read (Python objects are never loaded): {error}"
+    except BadDataError:
+        raise
+    except Exception as error:  # NumPy's reader of headers lets all kinds of errors through
+        message = f"{name}: an array cannot be read (Python objects are never loaded): {error}"
         raise BadDataError(message) from error
-    strangers = sorted(name for name, array in found.items() if not isinstance(array, np.ndarray))
+    strangers = sorted(key for key, array in found.items() if not isinstance(array, np.ndarray))
     if strangers:
-        message = f"{path.name}: {', '.join(strangers)} is no NumPy array; write the file with numpy.savez"
+        message = f"{name}: {', '.join(strangers)} is no NumPy array; write the file with numpy.savez"
         raise BadDataError(message)
     return found
 

@@ -108,8 +108,8 @@ def gate(metric: Metric, goal: Goal, value: str) -> Gate:
             Comparison(100.0, 105.0, 95.0, 110.0),
             Verdict.INCONCLUSIVE,
             (
-                "Throughput 105 1/s is 5 1/s better than 100 1/s (interval 5 1/s worse to 10 1/s better), at least 0 1/s "
-                "better wanted"
+                "Throughput 105 1/s is 5 1/s better than 100 1/s (interval 5 1/s worse to 10 1/s better), "
+                "at least 0 1/s better wanted"
             ),
         ),
         (
