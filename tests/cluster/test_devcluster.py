@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from devcluster import Cluster, ClusterError
+from devcluster import Cluster, ClusterError, parts
 from devcluster.base import base
 from devcluster.errors import CommandError
 from devcluster.process import succeeds
@@ -209,7 +209,7 @@ def test_a_node_mounts_an_image_from_a_registry_that_runs_on_another(
     engine = cluster.engine
     forward = subprocess.Popen(
         [
-            *("kubectl", "--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE),
+            *(str(parts.kubectl()), "--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE),
             *("port-forward", "pod/registry", ":5000"),
         ],
         stdout=subprocess.PIPE,
@@ -317,7 +317,7 @@ def test_a_cut_node_is_alone_until_it_is_restored(spare: Cluster) -> None:
     def reaches(target: str) -> bool:
         # A closed port that answers is as good as an open one: something is there.
         script = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{target}/9'; test $? -ne 124"
-        return succeeds("kubectl", *access, "exec", "near", "--", "bash", "-c", script)
+        return succeeds(parts.kubectl(), *access, "exec", "near", "--", "bash", "-c", script)
 
     def node_reaches(target: str) -> bool:
         # By name, which may mean IPv6 as well: the port of the kubelet.
