@@ -1,8 +1,8 @@
-"""A queue of keys: each key is in it once, is worked on by one worker at a time, and comes back later when that is wanted.
+"""A queue of keys: each is in it once, is worked on by one worker at a time, and comes back later when that is wanted.
 
-kopf's own change detection keeps annotations and finalizers on objects and orders handlers by object; Skerry's reconcilers are
-level-triggered over several objects, so that all a watch event says is "look at this key again". Events that come while a key waits
-cost nothing.
+kopf's own change detection keeps annotations and finalizers on objects and orders handlers by object; Skerry's
+reconcilers are level-triggered over several objects, so that all a watch event says is "look at this key again". Events
+that come while a key waits cost nothing.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class WorkQueue:
             outcome = "error"
             _LOG.warning("%s %s/%s: %s", key.kind, key.namespace, key.name, error)
             self._back_off(key)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one object's defect must not stop the others
             outcome = "error"
             _LOG.exception("%s %s/%s could not be reconciled", key.kind, key.namespace, key.name)
             self._back_off(key)
