@@ -206,8 +206,8 @@ def test_a_claim_is_bound_and_keeps_what_a_pod_wrote(cluster: Cluster, shell: st
 def test_a_node_mounts_an_image_from_a_registry_that_runs_on_another(
     cluster: Cluster, registry: str, shell: str, tmp_path: Path
 ) -> None:
-    # An image of its own: once the kubelet has pulled an image from a registry, it no longer trusts a preloaded one with
-    # the same content under another name (ImagePulledRecord), so pushing one that the cluster needs would break that.
+    # An image of its own: once the kubelet has pulled an image from a registry, it no longer trusts a preloaded one
+    # with the same content under another name (ImagePulledRecord): pushing one that the cluster needs would break that.
     engine = cluster.engine
     (tmp_path / "hello").write_text("hello", encoding="utf-8")
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY hello /hello\n", encoding="utf-8")
