@@ -139,7 +139,7 @@ def apply(cluster: Cluster) -> None:
 def ready(document: dict[str, Any]) -> tuple[str, str, str]:
     """Return status, reason and message of an object's Ready condition."""
     conditions = document.get("status", {}).get("conditions", [])
-    found = next((item for item in conditions if item["type"] == "Ready"), {})
+    found: dict[str, str] = next((item for item in conditions if item["type"] == "Ready"), {})
     return found.get("status", ""), found.get("reason", "…"), found.get("message", "")
 
 
@@ -180,7 +180,8 @@ def wait(cluster: Cluster) -> dict[str, Any]:
             if ready(model)[0] == "True" and ready(deployment)[0] == "True":
                 return model
             if ready(model)[1] in {"GatesFailed", "BadModel", "BadData", "BadConfiguration", "InternalError"}:
-                raise DemoError(f"{ready(model)[1]}: {ready(model)[2]}")
+                message = f"{ready(model)[1]}: {ready(model)[2]}"
+                raise DemoError(message)
             time.sleep(POLL_SECONDS)
     message = f"not served after {DEADLINE_SECONDS} s; see `kubectl --namespace {NAMESPACE} describe edgemodel {NAME}`"
     raise DemoError(message)

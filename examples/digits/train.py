@@ -4,7 +4,7 @@
 
 writes `digits.onnx` (a convolutional classifier), `digits-test.npz` (540 labelled digits that training never saw) and
 `digits-calibration.npz` (300 digits of the training part, for quantization). The digits are scikit-learn's, scaled from
-8×8 to 32×32, which makes the network large enough that integer arithmetic shows. It takes a minute on two cores.
+8x8 to 32x32, which makes the network large enough that integer arithmetic shows. It takes a minute on two cores.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def logits(weights: Weights, images: jax.Array) -> jax.Array:
 def loss(weights: Weights, images: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the mean cross-entropy, with smoothed labels."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, CLASSES), 0.05)
-    return optax.softmax_cross_entropy(logits(weights, images), targets).mean()
+    return jnp.asarray(optax.softmax_cross_entropy(logits(weights, images), targets).mean())
 
 
 def batches(data: Digits, random: np.random.Generator) -> Iterator[tuple[Floats, Integers]]:
@@ -171,9 +171,8 @@ def main() -> None:
     weights = train(data)
     found = np.asarray(jax.jit(logits)(weights, jnp.asarray(data.test_images))).argmax(axis=1)
     parameters = sum(kernel.size + bias.size for kernel, bias in weights)
-    sys.stderr.write(
-        f"{parameters} parameters, {100 * float(np.mean(found == data.test_labels)):.2f} % of the held-out digits right\n"
-    )
+    right = 100 * float(np.mean(found == data.test_labels))
+    sys.stderr.write(f"{parameters} parameters, {right:.2f} % of the held-out digits right\n")
     onnx.save(to_onnx(weights), folder / "digits.onnx")
     np.savez_compressed(folder / "digits-test.npz", image=data.test_images, labels=data.test_labels)
     np.savez_compressed(folder / "digits-calibration.npz", image=data.train_images[:300])

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.apiserver
 
 OCI = "oci://registry.example:5000/models/digits:1.0"
 SHA = "0" * 64
+PATCH = ("patch", "optimizationjob", "immutable", "--namespace", "default", "--type=merge", "--patch")
 
 
 def model(**spec: Any) -> dict[str, Any]:
@@ -59,7 +60,10 @@ VALID = {
         accelerators=["cpu", "intel-npu"],
         gates=[{"metric": "Throughput", "goal": "PercentMinImprovement", "value": "150"}],
         objective="Balanced",
-        candidates=[{"framework": "OpenVINO", "precision": "INT8", "technique": "PostTraining", "options": {"preset": "Mixed"}}],
+        candidates=[
+            {"framework": "OpenVINO", "precision": "INT8", "technique": "PostTraining"},
+            {"framework": "ONNXRuntime", "precision": "INT8", "technique": "PostTraining", "options": {"a": "b"}},
+        ],
         whenNoneQualifies="ServeBaseline",
         optimization={
             "nodeSelector": {"a": "b"},
@@ -173,16 +177,18 @@ def waiting_job(skerry: Cluster) -> Any:
 
 
 @pytest.mark.parametrize("change", [{"accelerator": "cpu"}, {"objective": "Accuracy"}, {"gates": []}])
-def test_an_optimization_job_is_immutable(skerry: Cluster, waiting_job: dict[str, Any], change: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("waiting_job")
+def test_an_optimization_job_is_immutable(skerry: Cluster, change: dict[str, Any]) -> None:
     patch = json.dumps({"spec": change})
     with pytest.raises(CommandError) as refused:
-        skerry.kubectl("patch", "optimizationjob", "immutable", "--namespace", "default", "--type=merge", "--patch", patch)
+        skerry.kubectl(*PATCH, patch)
     assert "spec is immutable, except suspend: create a new OptimizationJob instead" in refused.value.output
 
 
-def test_an_optimization_job_can_be_suspended(skerry: Cluster, waiting_job: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("waiting_job")
+def test_an_optimization_job_can_be_suspended(skerry: Cluster) -> None:
     patch = json.dumps({"spec": {"suspend": True}})
-    skerry.kubectl("patch", "optimizationjob", "immutable", "--namespace", "default", "--type=merge", "--patch", patch)
+    skerry.kubectl(*PATCH, patch)
 
 
 def test_the_scale_subresource_sets_replicas(skerry: Cluster) -> None:

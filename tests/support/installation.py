@@ -100,7 +100,7 @@ def condition(document: Document, kind: str) -> tuple[str, str, str]:
     """Return status, reason and message of a condition; empty where there is none."""
     for item in document.get("status", {}).get("conditions", []):
         if item["type"] == kind:
-            return item["status"], item["reason"], item["message"]
+            return item["status"], item.get("reason", ""), item.get("message", "")
     return "", "", ""
 
 

@@ -7,6 +7,7 @@ from skerry.api.conditions import merged
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
 from skerry.api.reasons import ConditionType, JobReason
+from skerry.api.types import CandidateResult
 from skerry.kube.gateway import Document
 from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS, SECRETS
 from skerry.manifests import job as manifest
@@ -41,12 +42,6 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return FOREIGN_SECONDS
     if gone(job):
         return GONE_SECONDS
-    if bool(job["spec"].get("suspend", False)) != spec.suspend:
-        await gateway.apply(manifest.optimization_job(document, spec, context.settings))
-    if spec.suspend:
-        state = _waiting(JobReason.SUSPENDED, "suspended by spec.suspend")
-        await _report(context, document, status, spec, state, ProgressState())
-        return None
     return await _follow(context, key, document, status, spec, job)
 
 
@@ -63,6 +58,12 @@ async def _follow(
     job: Document,
 ) -> float | None:
     """Report how far the batch Job is, and do what its end asks for."""
+    if bool(job["spec"].get("suspend", False)) != spec.suspend:
+        await context.gateway.apply(manifest.optimization_job(document, spec, context.settings))
+    if spec.suspend:
+        state = _waiting(JobReason.SUSPENDED, "suspended by spec.suspend")
+        await _report(context, document, status, spec, state, ProgressState())
+        return None
     found = await context.gateway.list(PODS, key.namespace, f"batch.kubernetes.io/job-name={key.name}")
     pods = [pod for pod in found if owned_by(pod, job["metadata"]["uid"])]
     state = assess(job, pods)
@@ -181,6 +182,17 @@ def _started(job: Document | None) -> datetime | None:
 def _seen(before: OptimizationJobStatus, state: JobState, progress: ProgressState, *, ended: bool) -> dict[str, Any]:
     """Return what log and result add to the status; what was known is kept while nothing newer is."""
     candidates = {candidate.name: candidate for candidate in before.candidates} | progress.candidates
+    chosen = state.result.chosen if state.result else None
+    if chosen is not None and chosen.name not in candidates:
+        # The log is gone with its pod; the termination message still knows the chosen one.
+        candidates[chosen.name] = CandidateResult(
+            name=chosen.name,
+            framework=chosen.framework,
+            precision=chosen.precision,
+            technique=chosen.technique,
+            execution_precision=chosen.execution_precision,
+            metrics=chosen.metrics,
+        )
     seen: dict[str, Any] = {
         "stage": Stage.DONE if ended else progress.stage or before.stage,
         "progress_percent": progress.percent if progress.stage else before.progress_percent,
@@ -197,11 +209,11 @@ def _seen(before: OptimizationJobStatus, state: JobState, progress: ProgressStat
             "report_artifact": result.report_artifact,
             "host": result.host,
         }
-    if result is not None and result.chosen is not None:
+    if chosen is not None:
         seen |= {
-            "chosen": result.chosen.name,
-            "size_bytes": result.chosen.size_bytes,
-            "metrics": result.chosen.metrics,
-            "requires": result.chosen.requires,
+            "chosen": chosen.name,
+            "size_bytes": chosen.size_bytes,
+            "metrics": chosen.metrics,
+            "requires": chosen.requires,
         }
     return seen

@@ -1,0 +1,334 @@
+"""What the reconcilers do to the cluster, step by step, against a fake API server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from skerry.api.jobcontract import ChosenVariant, JobResult, Progress, Stage
+from skerry.api.reasons import JobReason
+from skerry.api.types import CandidateResult, Framework, Precision, Requirements, Technique
+from skerry.kube.resources import (
+    BUDGETS,
+    DEPLOYMENTS,
+    EDGE_DEPLOYMENTS,
+    EDGE_MODELS,
+    JOBS,
+    NODES,
+    OPTIMIZATION_JOBS,
+    PODS,
+    SECRETS,
+    SERVICES,
+)
+from skerry.reconcile import deployments, models, nodes, optimizations
+from skerry.reconcile.base import Context, Key
+from tests.support.gateway import FakeGateway
+
+SOURCE = {"uri": "oci://r/m:1"}
+ARTIFACT = "oci://localhost:30500/models/vision/digits@sha256:" + "1" * 64
+
+
+def skerry_object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "vision"}
+    return {"apiVersion": "skerry.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def condition(document: dict[str, Any], kind: str) -> tuple[str, str]:
+    found = next(item for item in document["status"]["conditions"] if item["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def result() -> JobResult:
+    chosen = ChosenVariant(
+        name="openvino-int8-ptq",
+        framework=Framework.OPENVINO,
+        precision=Precision.INT8,
+        technique=Technique.POST_TRAINING,
+        size_bytes=10,
+        requires=Requirements(architecture="amd64", cpu_features=["avx512_vnni"]),
+    )
+    return JobResult(reason=JobReason.SUCCEEDED, message="2x", source_sha256="a" * 64, artifact=ARTIFACT, chosen=chosen)
+
+
+class Cluster:
+    """Plays the part of Kubernetes' own controllers."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self.gateway = gateway
+
+    def pod_of(self, name: str, code: int | None, message: str = "") -> None:
+        job = self.gateway.one(JOBS, "vision", name)
+        state = {"running": {}} if code is None else {"terminated": {"exitCode": code, "message": message}}
+        owner = {"uid": job["metadata"]["uid"], "controller": True}
+        labels = {"batch.kubernetes.io/job-name": name}
+        metadata = {"name": f"{name}-x", "namespace": "vision", "labels": labels, "ownerReferences": [owner]}
+        status = {"phase": "Running", "containerStatuses": [{"state": state}]}
+        self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
+
+    def end(self, name: str, kind: str, reason: str = "") -> None:
+        job = self.gateway.one(JOBS, "vision", name)
+        ended = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": "2026-11-21T12:00:00Z"}
+        self.gateway.put({**job, "status": {"conditions": [ended], "startTime": "2026-11-21T11:59:00Z"}})
+
+    def serve(self, name: str, *, device: str = "CPU") -> None:
+        deployment = self.gateway.one(DEPLOYMENTS, "vision", name)
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        for number in range(deployment["spec"]["replicas"]):
+            metadata = {"name": f"{name}-{number}", "namespace": "vision", "labels": labels}
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n"}, "status": status}
+            self.gateway.put(pod)
+            facts = {"skerry": {"executionDevice": device, "expectedDevice": "CPU"}}
+            self.gateway.answers[f"{name}-{number}"] = json.dumps(facts).encode()
+
+
+@pytest.fixture
+def kubernetes(gateway: FakeGateway) -> Cluster:
+    return Cluster(gateway)
+
+
+@pytest.fixture
+async def job_name(gateway: FakeGateway, context: Context, profile: dict[str, Any]) -> str:
+    """An EdgeModel whose batch Job was made; the name of the OptimizationJob and of the Job."""
+    del profile
+    gateway.put(skerry_object("EdgeModel", "digits", {"source": SOURCE}))
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    (name,) = [name for (plural, _, name) in gateway.objects if plural == OPTIMIZATION_JOBS.plural]
+    await optimizations.reconcile(context, Key("OptimizationJob", "vision", name))
+    return name
+
+
+async def look(context: Context, name: str) -> float | None:
+    return await optimizations.reconcile(context, Key("OptimizationJob", "vision", name))
+
+
+async def test_a_model_becomes_a_job_with_credentials_and_no_token(gateway: FakeGateway, job_name: str) -> None:
+    job = gateway.one(JOBS, "vision", job_name)
+    optimization = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    secret = gateway.one(SECRETS, "vision", f"{job_name}-push")
+
+    assert job["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert job["metadata"]["ownerReferences"][0]["uid"] == optimization["metadata"]["uid"]
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == optimization["metadata"]["uid"]
+    assert "suspend" not in optimization["spec"]
+    assert condition(gateway.one(EDGE_MODELS, "vision", "digits"), "Ready") == ("False", "Optimizing")
+
+
+async def test_looking_again_writes_nothing(gateway: FakeGateway, context: Context, job_name: str) -> None:
+    await look(context, job_name)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    gateway.writes.clear()
+
+    await look(context, job_name)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+
+    assert gateway.writes == []
+
+
+async def test_progress_and_result_reach_job_and_model(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    candidate = CandidateResult(
+        name="openvino-int8-ptq",
+        framework=Framework.OPENVINO,
+        precision=Precision.INT8,
+        technique=Technique.POST_TRAINING,
+    )
+    kubernetes.pod_of(job_name, None)
+    gateway.logs[f"{job_name}-x"] = Progress(stage=Stage.MEASURING, percent=50, candidate="c", result=candidate).line()
+    assert await look(context, job_name) is not None
+    status = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)["status"]
+    assert (status["stage"], status["progressPercent"]) == ("Measuring", 50)
+
+    kubernetes.pod_of(job_name, 0, result().termination_message())
+    kubernetes.end(job_name, "Complete")
+    assert await look(context, job_name) is None
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+
+    document = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert condition(document, "Complete") == ("True", "Succeeded")
+    assert document["status"]["completionTime"] == "2026-11-21T12:00:00Z"
+    model = gateway.one(EDGE_MODELS, "vision", "digits")
+    assert condition(model, "Ready") == ("True", "Optimized")
+    assert model["status"]["variants"][0]["artifact"] == ARTIFACT
+    assert ("EdgeModel/digits", "Normal Optimized") in gateway.events
+
+
+async def test_a_finished_job_is_final_even_when_its_job_is_deleted(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    kubernetes.pod_of(job_name, 65, JobResult(reason=JobReason.BAD_DATA, message="x").termination_message())
+    kubernetes.end(job_name, "Failed", "PodFailurePolicy")
+    await look(context, job_name)
+    await gateway.delete(JOBS, gateway.one(JOBS, "vision", job_name))
+
+    await look(context, job_name)
+
+    assert await gateway.get(JOBS, "vision", job_name) is None
+    assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", job_name), "Complete") == ("False", "BadData")
+
+
+async def test_an_unfinished_job_that_was_deleted_comes_back(
+    gateway: FakeGateway, context: Context, job_name: str
+) -> None:
+    await gateway.delete(JOBS, gateway.one(JOBS, "vision", job_name))
+    await look(context, job_name)
+    assert await gateway.get(JOBS, "vision", job_name) is not None
+
+
+async def test_an_unreachable_registry_is_tried_again_after_a_while(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str, clock: Any
+) -> None:
+    message = JobResult(reason=JobReason.REGISTRY_UNREACHABLE, message="x").termination_message()
+    kubernetes.pod_of(job_name, 69, message)
+    kubernetes.end(job_name, "Failed", "BackoffLimitExceeded")
+
+    wait = await look(context, job_name)
+    assert wait is not None
+    document = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert condition(document, "Complete") == ("False", "RegistryUnreachable")
+    assert "completionTime" not in document["status"]
+
+    clock.advance(wait + 1)
+    await look(context, job_name)
+    assert await gateway.get(JOBS, "vision", job_name) is None
+    await look(context, job_name)
+    assert await gateway.get(JOBS, "vision", job_name) is not None
+
+
+async def test_without_the_accelerator_there_is_no_job(gateway: FakeGateway, context: Context) -> None:
+    gateway.put(skerry_object("OptimizationJob", "j", {"model": SOURCE, "accelerator": "intel-npu"}))
+    await look(context, "j")
+    assert await gateway.get(JOBS, "vision", "j") is None
+    assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", "j"), "Complete") == ("False", "WaitingForAccelerator")
+
+
+async def test_a_foreign_job_is_left_alone(gateway: FakeGateway, context: Context, profile: dict[str, Any]) -> None:
+    del profile
+    gateway.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "vision"}, "spec": {}})
+    gateway.put(skerry_object("OptimizationJob", "j", {"model": SOURCE, "accelerator": "cpu"}))
+    await look(context, "j")
+    assert ("apply", "jobs", "j") not in gateway.writes
+    message = gateway.one(OPTIMIZATION_JOBS, "vision", "j")["status"]["conditions"][0]["message"]
+    assert "is not Skerry's" in message
+
+
+@pytest.fixture
+async def served(gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str) -> str:
+    """A deployment of two replicas of a published model, rolled out."""
+    kubernetes.pod_of(job_name, 0, result().termination_message())
+    kubernetes.end(job_name, "Complete")
+    await look(context, job_name)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits", "placement": {"replicas": 2}}))
+    await deploy(context)
+    kubernetes.serve("front")
+    await deploy(context)
+    return "front"
+
+
+async def deploy(context: Context) -> float | None:
+    return await deployments.reconcile(context, Key("EdgeDeployment", "vision", "front"))
+
+
+async def test_a_published_model_is_served_where_it_can_run(gateway: FakeGateway, served: str) -> None:
+    pod = gateway.one(DEPLOYMENTS, "vision", served)["spec"]["template"]["spec"]
+    status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+
+    assert {
+        "name": "model",
+        "image": {"reference": ARTIFACT.removeprefix("oci://"), "pullPolicy": "IfNotPresent"},
+    } in pod["volumes"]
+    assert pod["nodeSelector"]["skerry.dev/cpu.avx512_vnni"] == "true"
+    assert gateway.one(SERVICES, "vision", served)["spec"]["ports"][0]["port"] == 8080
+    assert gateway.one(BUDGETS, "vision", served)["spec"]["maxUnavailable"] == 1
+    assert condition(status, "Ready") == ("True", "Serving")
+    assert condition(status, "AccelerationVerified") == ("True", "AccelerationVerified")
+    assert status["status"]["devices"] == "CPU:2"
+
+
+async def test_serving_looked_at_again_writes_nothing(gateway: FakeGateway, context: Context, served: str) -> None:
+    del served
+    gateway.writes.clear()
+    await deploy(context)
+    assert gateway.writes == []
+
+
+async def test_a_silent_fallback_to_another_device_is_a_failure(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, served: str
+) -> None:
+    kubernetes.serve(served, device="GPU")
+    await deploy(context)
+    status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+    assert condition(status, "Ready") == ("False", "AccelerationNotVerified")
+    assert condition(status, "AccelerationVerified")[0] == "False"
+
+
+async def test_when_the_model_goes_away_what_serves_goes_on(
+    gateway: FakeGateway, context: Context, served: str
+) -> None:
+    await gateway.delete(EDGE_MODELS, gateway.one(EDGE_MODELS, "vision", "digits"))
+    await deploy(context)
+    status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+    assert condition(status, "Ready") == ("False", "ModelNotFound")
+    assert await gateway.get(DEPLOYMENTS, "vision", served) is not None
+    assert status["status"]["variant"] == "OpenVINO/INT8"
+
+
+async def test_one_replica_has_no_disruption_budget(gateway: FakeGateway, context: Context, served: str) -> None:
+    document = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+    document["spec"]["placement"]["replicas"] = 1
+    gateway.put(document)
+    await deploy(context)
+    assert await gateway.get(BUDGETS, "vision", served) is None
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service"])
+async def test_a_taken_name_is_told_and_left_alone(gateway: FakeGateway, context: Context, kind: str) -> None:
+    version = "apps/v1" if kind == "Deployment" else "v1"
+    foreign = {"apiVersion": version, "kind": kind, "metadata": {"name": "front", "namespace": "vision"}, "spec": {}}
+    if kind == "Deployment":
+        foreign["spec"] = {"template": {"metadata": {"labels": {}}}}
+    gateway.put(foreign)
+    gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits"}))
+    await deploy(context)
+    assert condition(gateway.one(EDGE_DEPLOYMENTS, "vision", "front"), "Ready") == ("False", "NameTaken")
+    assert all(verb != "apply" for verb, _, _ in gateway.writes)
+
+
+async def test_a_status_that_someone_wrote_meanwhile_is_not_overwritten(
+    gateway: FakeGateway, context: Context, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = gateway.list
+
+    async def meddle(resource: Any, namespace: str | None = None, selector: str = "") -> list[dict[str, Any]]:
+        if resource is PODS:
+            gateway.put(gateway.one(EDGE_DEPLOYMENTS, "vision", served))
+            return []
+        return await original(resource, namespace, selector)
+
+    monkeypatch.setattr(gateway, "list", meddle)
+    with pytest.raises(Exception, match="front"):
+        await deploy(context)
+
+
+async def test_nodes_get_labels_and_lose_only_ours(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    gateway.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "labels": {}}})
+    key = Key("NodeProfile", None, "node-1")
+
+    await nodes.reconcile(context, key)
+
+    assert gateway.one(NODES, None, "node-1")["metadata"]["labels"] == {
+        "skerry.dev/accelerator.cpu": "true",
+        "skerry.dev/accelerator.cpu.count": "1",
+        "skerry.dev/cpu.avx2": "true",
+    }
+    gateway.writes.clear()
+    await nodes.reconcile(context, key)
+    assert gateway.writes == []
+
+    gateway.put({**profile, "status": {}})
+    await nodes.reconcile(context, key)
+    assert gateway.writes == [], "a probe that has just started removes nothing"
