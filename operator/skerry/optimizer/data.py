@@ -87,23 +87,19 @@ def read_stream(name: str, stream: BinaryIO, *, max_bytes: int = MAX_BYTES) -> d
     Raises:
         BadDataError: It is not such a file, is too large when unpacked, or has objects in it.
     """
+    total = _unpacked_bytes(name, stream)
+    if total > max_bytes:
+        message = (
+            f"{name}: unpacked, the data has {total} bytes; the limit is {max_bytes} (a quarter of the memory limit, "
+            "at most 8 GiB): give fewer samples, or more memory in spec.optimization.resources"
+        )
+        raise BadDataError(message)
     try:
-        with zipfile.ZipFile(stream) as archive:
-            total = sum(info.file_size for info in archive.infolist())
-        if total > max_bytes:
-            message = (
-                f"{name}: unpacked, the data has {total} bytes; the limit is {max_bytes} (a quarter of the memory "
-                "limit, 8 GiB at the most): give fewer samples, or more memory in spec.optimization.resources"
-            )
-            raise BadDataError(message)
-        stream.seek(0)
         with np.load(stream, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in arrays.files}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-        message = f"{name}: not an Npz file (a zip archive of NumPy arrays), or damaged: {error}"
+        message = f"{name}: the file is damaged: {error}"
         raise BadDataError(message) from error
-    except BadDataError:
-        raise
     except Exception as error:  # NumPy's reader of headers lets all kinds of errors through
         message = f"{name}: an array cannot be read (Python objects are never loaded): {error}"
         raise BadDataError(message) from error
@@ -112,6 +108,18 @@ def read_stream(name: str, stream: BinaryIO, *, max_bytes: int = MAX_BYTES) -> d
         message = f"{name}: {', '.join(strangers)} is no NumPy array; write the file with numpy.savez"
         raise BadDataError(message)
     return found
+
+
+def _unpacked_bytes(name: str, stream: BinaryIO) -> int:
+    """Return what the archive says that its files take, which is the most that will be read of them."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        message = f"{name}: not an Npz file (a zip archive of NumPy arrays), or damaged: {error}"
+        raise BadDataError(message) from error
+    stream.seek(0)
+    return total
 
 
 def samples(

@@ -15,8 +15,9 @@ from skerry.api.types import CalibrationData, EvaluationData
 from skerry.optimizer import child
 from skerry.optimizer.conclude import Origin, Outcome, conclude
 from skerry.optimizer.data import MAX_BYTES
-from skerry.optimizer.errors import ConfigurationError
+from skerry.optimizer.errors import BadDataError, ConfigurationError
 from skerry.optimizer.search import Inputs, Reporter, StageClock, search
+from skerry.store.errors import BadInputError, DigestMismatchError
 from skerry.store.fetch import Fetched
 
 
@@ -80,7 +81,12 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
         if data is None:
             return None
         reporter.progress(Stage.FETCHING, 4, message=data.uri)
-        return fetcher.fetch(data.uri, data.sha256, here.work / name)
+        try:
+            return fetcher.fetch(data.uri, data.sha256, here.work / name)
+        except DigestMismatchError:
+            raise
+        except BadInputError as error:
+            raise BadDataError(str(error)) from error
 
     with clock.timed(Stage.FETCHING):
         reporter.progress(Stage.FETCHING, 0, message=spec.model.uri)

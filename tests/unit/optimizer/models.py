@@ -87,6 +87,32 @@ def relu(dtype: int = TensorProto.FLOAT, shape: list[int | str] | None = None, o
     )
 
 
+def flat() -> onnx.ModelProto:
+    """Return a model without weights for the digits' images."""
+    shapes: dict[str, tuple[int, list[int | str]]] = {"image": (TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])}
+    node = helper.make_node("Flatten", ["image"], ["scores"], axis=1)
+    return model([node], shapes, {"scores": (TensorProto.FLOAT, ["batch", SIDE * SIDE])})
+
+
+def foreign() -> onnx.ModelProto:
+    """Return a model with an operator that ONNX Runtime has and OpenVINO has not: `x` `[2, 2]` in, its inverse out."""
+    shapes: dict[str, tuple[int, list[int | str]]] = {"x": (TensorProto.FLOAT, [2, 2])}
+    node = helper.make_node("Inverse", ["x"], ["y"], domain="com.microsoft")
+    return model([node], shapes, {"y": (TensorProto.FLOAT, [2, 2])}, opsets={"com.microsoft": 1})
+
+
+def unrunnable() -> onnx.ModelProto:
+    """Return a model that loads, but asks for a shape that no input can have when it is run."""
+    nodes = [
+        helper.make_node("Shape", ["image"], ["shape"]),
+        helper.make_node("Add", ["shape", "one"], ["larger"]),
+        helper.make_node("Reshape", ["image", "larger"], ["scores"]),
+    ]
+    shapes: dict[str, tuple[int, list[int | str]]] = {"image": (TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])}
+    outputs: dict[str, tuple[int, list[int | str]]] = {"scores": (TensorProto.FLOAT, ["a", "b", "c", "d"])}
+    return model(nodes, shapes, outputs, {"one": np.ones(1, np.int64)})
+
+
 def save(path: Path, made: onnx.ModelProto) -> Path:
     """Write a model with its weights inside."""
     onnx.save(made, path)

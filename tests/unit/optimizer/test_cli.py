@@ -1,0 +1,93 @@
+"""`skerry optimize`, without a cluster."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from skerry.api.artifact import VariantFacts
+from skerry.cli.main import run
+from skerry.optimizer.report import Report
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+ARGUMENTS = ["--candidate", "onnxruntime-int8-static", "--gate", "ArtifactSize:PercentMinImprovement:25"]
+
+
+def test_variant_report_and_table(
+    tmp_path: Path, classifier: Path, labelled: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["optimize", str(classifier), "--data", str(labelled), "--out", str(out), *ARGUMENTS]) == 0
+    shown = capfd.readouterr()
+    assert "onnxruntime-int8-static" in shown.out
+    assert "Passed        ArtifactSize" in shown.out
+    assert f"report:  {out / 'report.json'}" in shown.out
+    assert "Quantizing onnxruntime-int8-static" in shown.err
+    text = (out / "variant" / "skerry.json").read_text(encoding="utf-8")
+    facts = VariantFacts.model_validate_json(text)
+    assert (out / "variant" / facts.model_file).is_file()
+    report = Report.model_validate_json((out / "report.json").read_text(encoding="utf-8"))
+    assert report.chosen == facts.name == "onnxruntime-int8-static"
+
+
+def test_json_and_nothing_to_serve(tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["--candidate", "onnxruntime-fp32", "--gate", "ArtifactSize:Threshold:0.000001", "--json"]
+    for _ in range(2):  # the second run replaces the first one's results
+        assert run(["optimize", str(classifier), "--out", str(out), *arguments]) == 1
+        assert json.loads(capfd.readouterr().out)["reason"] == "GatesFailed"
+    assert not (out / "variant").exists()
+
+
+def test_what_libraries_print_goes_to_the_log(
+    tmp_path: Path, classifier: Path, labelled: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--candidate", "openvino-int8-ptq:preset=Performance", "--gate", "Accuracy:Threshold:1"]
+    assert run(["optimize", str(classifier), "--data", str(labelled), "--out", str(out), *arguments]) == 0
+    assert "Statistics collection" not in capfd.readouterr().err
+    assert "Statistics collection" in (out / "optimize.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["--gate", "LatencyP95:50"],
+            os.EX_USAGE,
+            "is not METRIC:GOAL:VALUE, as in LatencyP95:PercentMinImprovement:50",
+        ),
+        (["--gate", "Latency:Threshold:50"], os.EX_USAGE, "'Latency' is none of Accuracy, LatencyP50"),
+        (["--gate", "LatencyP95:Threshold:fast"], os.EX_USAGE, "'fast' is not a decimal number"),
+        (["--gate", "LatencyP95:PercentMinImprovement:100"], os.EX_USAGE, "can never be met"),
+        (["--candidate", "int4"], os.EX_USAGE, "there is no candidate 'int4'"),
+        (["--candidate", "openvino-int8-ptq:preset"], os.EX_USAGE, "is not NAME:OPTION=VALUE"),
+        (["--objective", "speed"], os.EX_USAGE, "--objective: 'speed' is none of"),
+        (["--input", "image"], os.EX_USAGE, "is not NAME=1,3,224,224"),
+        (["--metric", "F1"], os.EX_USAGE, "--metric needs --data"),
+        (["--data", "none.npz"], os.EX_NOINPUT, "none.npz: there is no such file or folder"),
+        (["--push", "oci://localhost:1/digits@sha256:" + "0" * 64], os.EX_USAGE, "needs a tag and no digest"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    assert run(["optimize", str(classifier), "--out", str(tmp_path / "out"), *arguments]) == code
+    assert message in capfd.readouterr().err
+
+
+def test_a_bad_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"<html>")
+    assert run(["optimize", str(path), "--out", str(tmp_path / "out")]) == os.EX_DATAERR
+    assert "model.onnx is an HTML page" in capfd.readouterr().err
+
+
+def test_a_folder_of_somebody_else_is_left_alone(
+    tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
+    assert run(["optimize", str(classifier), "--out", str(tmp_path)]) == os.EX_CANTCREAT
+    assert "is not the result of an earlier run" in capfd.readouterr().err
