@@ -79,3 +79,31 @@ imagePullSecrets:
     "credentialsSecret" (include "skerry.registry.secret" .))
   | toJson -}}
 {{- end }}
+
+{{- define "skerry.registry.config" -}}
+# For optimization Jobs and people: everything, with credentials.
+write.yml: |
+  version: 0.1
+  log: {level: warn, formatter: json}
+  storage:
+    filesystem: {rootdirectory: /data}
+    delete: {enabled: true}
+  auth:
+    htpasswd: {realm: skerry, path: /htpasswd/htpasswd}
+  http:
+    addr: :5000
+    draintimeout: 10s
+# For nodes: reading only, without credentials. Nothing is cached in memory: what is pushed is there at once.
+read.yml: |
+  version: 0.1
+  log: {level: warn, formatter: json}
+  storage:
+    filesystem: {rootdirectory: /data}
+    delete: {enabled: false}
+    maintenance:
+      readonly: {enabled: true}
+      uploadpurging: {enabled: false}
+  http:
+    addr: :5001
+    draintimeout: 10s
+{{- end }}
