@@ -60,7 +60,7 @@ def serving(*, image_volumes: bool, **spec: Any) -> list[dict[str, Any]]:
 
 
 CASES = {
-    "job-least": lambda: job(),
+    "job-least": job,
     "job-everything": lambda: job(
         model={"uri": "pvc://models/a.onnx", "sha256": "0" * 64, "credentialsSecretName": "mine"},
         evaluation={"uri": "pvc://data/test.npz", "sha256": "0" * 64},

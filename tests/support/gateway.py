@@ -71,6 +71,11 @@ class FakeGateway:
             merged["metadata"]["labels"] = dict(metadata["labels"])
         return self.put(merged)
 
+    async def merge(self, resource: Resource, document: Document, change: Document) -> None:
+        metadata = document["metadata"]
+        self.writes.append(("merge", resource.plural, metadata["name"]))
+        self.put(_merged(self.one(resource, metadata.get("namespace"), metadata["name"]), change))
+
     async def replace_status(self, resource: Resource, document: Document, status: Document) -> None:
         metadata = document["metadata"]
         key = (resource.plural, metadata.get("namespace"), metadata["name"])

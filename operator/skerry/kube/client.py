@@ -119,6 +119,17 @@ class Client:
             body=document,
         )
 
+    async def merge(self, resource: Resource, document: Document, change: Document) -> None:
+        """Change a few fields of an object."""
+        metadata = document["metadata"]
+        await self._call(
+            "PATCH",
+            resource.path(metadata.get("namespace"), metadata["name"]),
+            query=[("fieldManager", FIELD_MANAGER)],
+            headers={**_JSON, "Content-Type": "application/merge-patch+json"},
+            body=change,
+        )
+
     async def replace_status(self, resource: Resource, document: Document, status: Document) -> None:
         """Write a status over the version that was read."""
         metadata = document["metadata"]

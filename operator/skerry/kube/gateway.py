@@ -22,6 +22,10 @@ class Gateway(Protocol):
         """Make an object as it is described, by server-side apply as the manager `skerry`."""
         ...
 
+    async def merge(self, resource: Resource, document: Document, change: Document) -> None:
+        """Change a few fields of an object by a JSON merge patch, for what server-side apply must not send again."""
+        ...
+
     async def replace_status(self, resource: Resource, document: Document, status: Document) -> None:
         """Write the status of an object as it was read; ConflictError when someone wrote it since."""
         ...

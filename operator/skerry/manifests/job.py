@@ -117,13 +117,18 @@ def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings
     }
 
 
+def _inputs(spec: OptimizationJobSpec) -> Document:
+    """Return the spec as the Job gets it: without what may change while the Job exists."""
+    return {name: value for name, value in spec.wire().items() if name != "suspend"}
+
+
 def _container(
     name: str, namespace: str, model: str, spec: OptimizationJobSpec, settings: InstallationSettings
 ) -> Document:
     registry = settings.registry
     path = repository(namespace, model, registry.prefix)
     values = {
-        contract.ENV_SPEC: json.dumps(spec.wire(), separators=(",", ":"), sort_keys=True),
+        contract.ENV_SPEC: json.dumps(_inputs(spec), separators=(",", ":"), sort_keys=True),
         contract.ENV_MODEL_NAME: model,
         contract.ENV_PUSH_REPOSITORY: f"{registry.push}/{path}",
         contract.ENV_PULL_REPOSITORY: f"{registry.pull}/{path}",

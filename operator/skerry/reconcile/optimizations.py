@@ -59,7 +59,8 @@ async def _follow(
 ) -> float | None:
     """Report how far the batch Job is, and do what its end asks for."""
     if bool(job["spec"].get("suspend", False)) != spec.suspend:
-        await context.gateway.apply(manifest.optimization_job(document, spec, context.settings))
+        # Not by apply: a Job's template must not change, and a newer operator would make another one.
+        await context.gateway.merge(JOBS, job, {"spec": {"suspend": spec.suspend}})
     if spec.suspend:
         state = _waiting(JobReason.SUSPENDED, "suspended by spec.suspend")
         await _report(context, document, status, spec, state, ProgressState())

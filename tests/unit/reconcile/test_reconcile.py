@@ -196,6 +196,19 @@ async def test_an_unreachable_registry_is_tried_again_after_a_while(
     assert await gateway.get(JOBS, "vision", job_name) is not None
 
 
+async def test_suspending_changes_that_field_of_the_job_and_no_other(
+    gateway: FakeGateway, context: Context, job_name: str
+) -> None:
+    before = gateway.one(JOBS, "vision", job_name)["spec"]
+    document = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    gateway.put({**document, "spec": {**document["spec"], "suspend": True}})
+
+    await look(context, job_name)
+
+    assert gateway.one(JOBS, "vision", job_name)["spec"] == {**before, "suspend": True}
+    assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", job_name), "Suspended") == ("True", "Suspended")
+
+
 async def test_without_the_accelerator_there_is_no_job(gateway: FakeGateway, context: Context) -> None:
     gateway.put(skerry_object("OptimizationJob", "j", {"model": SOURCE, "accelerator": "intel-npu"}))
     await look(context, "j")
