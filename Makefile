@@ -25,6 +25,12 @@ install: $(STAMP) ## install what development needs
 demo: $(STAMP) ## the main job on real input: cluster, Skerry, a model optimized, gated, served and asked
 	$(BIN)/python examples/digits/demo.py
 
+.PHONY: optimize
+optimize: $(STAMP) ## the same optimization on this machine alone, without a cluster
+	test -f .work/digits/digits.onnx || $(BIN)/python examples/digits/train.py .work/digits
+	$(BIN)/skerry optimize .work/digits/digits.onnx --data .work/digits/digits-test.npz \
+	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
+
 .PHONY: test
 test: lint test-unit test-chart test-registry test-cluster ## everything
 
