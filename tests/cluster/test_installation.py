@@ -181,16 +181,33 @@ def test_the_operator_may_not(act_as: As, method: str, path: str) -> None:
     assert answer.status_code == 403, answer.text
 
 
-def test_the_operator_takes_no_label_of_others_from_a_node(skerry: Cluster, act_as: As) -> None:
-    patch = {"metadata": {"labels": {"kubernetes.io/hostname": None}}}
+NOT_LABELS = "the operator may change only labels of Nodes"
+NOT_OURS = "the operator may change only labels that begin with skerry.dev/"
+NOBODY = {"apiVersion": "v1", "kind": "ConfigMap", "name": "nobody", "uid": "0"}
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ({"metadata": {"labels": {"kubernetes.io/hostname": None}}}, NOT_OURS),
+        ({"metadata": {"labels": {"kubernetes.io/hostname": "other"}}}, NOT_OURS),
+        ({"metadata": {"annotations": {"skerry.dev/note": "x"}}}, NOT_LABELS),
+        ({"metadata": {"finalizers": ["skerry.dev/stay"]}}, NOT_LABELS),
+        ({"metadata": {"ownerReferences": [NOBODY]}}, NOT_LABELS),
+        ({"spec": {"taints": [{"key": "skerry.dev/x", "effect": "NoExecute"}]}}, NOT_LABELS),
+    ],
+)
+def test_the_operator_changes_nothing_of_a_node_but_its_own_labels(
+    skerry: Cluster, act_as: As, patch: Document, message: str
+) -> None:
     headers = {"Content-Type": "application/merge-patch+json"}
     path = f"/api/v1/nodes/{skerry.nodes[0]}"
 
     answer = act_as("skerry-operator").patch(path, params={"dryRun": "All"}, json=patch, headers=headers)
 
-    code, message = told(answer)
-    assert code == 403
-    assert "the operator may change only labels that begin with skerry.dev/" in message
+    code, said = told(answer)
+    assert code == 403, answer.text
+    assert message in said
 
 
 def test_the_operator_takes_no_secret_over(skerry: Cluster, act_as: As) -> None:
