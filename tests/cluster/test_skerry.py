@@ -179,7 +179,7 @@ def test_a_failed_change_leaves_the_served_variant_alone(cluster: Cluster) -> No
 
 
 BAD = {
-    "tag": (edge_model("tag", source="models/good:none"), "BadModel", "not found"),
+    "tag": (edge_model("tag", source="models/good:none"), "BadModel", "does not exist"),
     "truncated": (edge_model("truncated", source="models/truncated:1"), "BadModel", "truncated.onnx"),
     "tflite": (edge_model("tflite", source="models/tflite:1"), "UnsupportedFormat", "TFLite"),
     "digest": (

@@ -112,16 +112,29 @@ class App:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self._loading = asyncio.create_task(self._load())
+                await self.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
-                if self._loading is not None:
-                    self._loading.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await self._loading
-                self._executor.shutdown(wait=False, cancel_futures=True)
+                await self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def start(self) -> None:
+        """Begin to load the model; the server is live meanwhile, but not ready."""
+        self._loading = asyncio.create_task(self._load())
+
+    async def loaded(self) -> None:
+        """Wait until loading ended, well or not."""
+        if self._loading is not None:
+            await self._loading
+
+    async def stop(self) -> None:
+        """Stop loading and running."""
+        if self._loading is not None:
+            self._loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loading
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
