@@ -3,13 +3,18 @@
 Only the options are here, so that `skerry --help` answers at once; `skerry.cli.optimizing` does the work.
 """
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skerry.cli.artifacts import CaFile, CredentialsFile, Insecure, PasswordStdin, Patience, Username
+from skerry.cli.errors import CommandError
+
+_NEEDED = ("httpx", "nncf", "numpy", "onnx", "onnxruntime", "openvino", "yaml")
 
 Model = Annotated[
     str,
@@ -138,6 +143,13 @@ def optimize(  # noqa: PLR0913 - they are the command's options
 
     Exit codes: 0 there is a variant to serve, 1 no candidate passed the gates, 65 the model or the data is wrong.
     """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        message = (
+            f"optimizing needs {', '.join(missing)}: install Skerry with its optimizer, as in "
+            "pip install 'skerry[cli,optimizer-openvino]'"
+        )
+        raise CommandError(message, os.EX_CONFIG)
     from skerry.cli import optimizing  # noqa: PLC0415 - lazy
 
     wishes = Wishes(

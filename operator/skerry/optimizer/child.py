@@ -4,6 +4,7 @@ A model file can crash the libraries that parse it. Each step that touches it th
 and its death becomes an error with a message instead of the end of the Job.
 """
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -57,9 +58,8 @@ def _answer(connection: Connection, action: Callable[[], Any]) -> None:
 def _settle() -> None:
     """Leave Ctrl-C to the parent, and be the first to go when memory runs out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    score = Path("/proc/self/oom_score_adj")
-    if score.exists():
-        score.write_text("1000", encoding="ascii")
+    with contextlib.suppress(OSError):  # not everywhere is one let
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _once(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

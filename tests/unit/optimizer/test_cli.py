@@ -78,6 +78,14 @@ def test_mistakes(
     assert message in capfd.readouterr().err
 
 
+def test_without_the_optimizer_it_says_what_to_install(
+    classifier: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skerry.cli.optimize.find_spec", lambda name: None if name == "nncf" else name)
+    assert run(["optimize", str(classifier)]) == os.EX_CONFIG
+    assert "optimizing needs nncf: install Skerry with its optimizer" in capfd.readouterr().err
+
+
 def test_a_bad_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"<html>")
