@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def serving(*, image_volumes: bool, **spec: Any) -> list[dict[str, Any]]:
     return [document for document in found if document is not None]
 
 
-CASES = {
+CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "job-least": job,
     "job-everything": lambda: job(
         model={"uri": "pvc://models/a.onnx", "sha256": "0" * 64, "credentialsSecretName": "mine"},
