@@ -6,6 +6,7 @@ operator may have.
 
 import json
 import logging
+import os
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -44,7 +45,8 @@ class Client:
         try:
             load_incluster_config(client_configuration=configuration)
         except ConfigException:
-            await load_kube_config(client_configuration=configuration)
+            # The library reads KUBECONFIG when it is imported, which is too early for whoever sets it later.
+            await load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
         return Client(ApiClient(configuration))
 
     async def close(self) -> None:
