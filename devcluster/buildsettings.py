@@ -20,7 +20,7 @@ CA_FILE = Path("/etc/ssl/certs/ca-certificates.crt")  # where Debian's programs 
 PIP_KEYS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
 PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 PIP_TARGET = "/etc/pip.conf"
-PIP_CACHE = "/root/.cache/pip"
+PIP_CACHE = "/var/cache/pip"
 APT_TARGET = "/etc/apt/apt.conf.d/99devcluster"
 APT_KEYS = re.compile(r"^Acquire::(https?|ftp)::([\w.-]+::)*(Proxy|Timeout|C[Aa]Info)\b|^Acquire::Retries\b")
 APT_BUNDLE = re.compile(r"^(\S+::CA[Ii]nfo|\S+::CaInfo) .*$")
@@ -51,7 +51,8 @@ def pip_settings(files: Iterable[Path], environ: Mapping[str, str] = os.environ)
 
 def pip_conf(settings: Mapping[str, str], *, bundle: bool) -> str:
     """Return the text of a pip.conf for an image build."""
-    lines = ["[global]", *(f"{key} = {value}".replace("\n", "\n  ") for key, value in sorted(settings.items()))]
+    lines = ["[global]", f"cache-dir = {PIP_CACHE}"]
+    lines += [f"{key} = {value}".replace("\n", "\n  ") for key, value in sorted(settings.items())]
     if bundle:
         lines.append(f"cert = {CA_FILE}")
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import httpx
 import numpy as np
@@ -35,6 +36,7 @@ from skerry.api.types import Framework
 HOST: Final = "127.0.0.1"
 NAME: Final = "bench"
 START_SECONDS: Final = 60
+DRIVE_SECONDS: Final = 600
 WARM_UP: Final = 500
 _MODELS: Final[dict[Framework, tuple[str, str]]] = {
     Framework.ONNX_RUNTIME: ("model.onnx", "CPUExecutionProvider"),
@@ -85,8 +87,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - TCP
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclass
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -131,7 +132,8 @@ async def drive(port: int, request: bytes, count: int, connections: int) -> list
         (await loop.create_connection(lambda: Client(request, budget, seconds), HOST, port))[1]
         for _ in range(connections)
     ]
-    await asyncio.gather(*(client.finished for client in clients))
+    async with asyncio.timeout(DRIVE_SECONDS):
+        await asyncio.gather(*(client.finished for client in clients))
     return seconds
 
 
@@ -187,9 +189,17 @@ def make_variant(folder: Path, framework: Framework, floats: int) -> None:
     (folder / FACTS_FILE).write_text(variant.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
+
+
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[psutil.Process]:
-    """Run the server on a core of its own, until it is ready and to the end of the block."""
+def serving(folder: Path) -> Iterator[tuple[psutil.Process, int]]:
+    """Run the server on a core of its own, from when it is ready to the end of the block; yield its port too."""
+    port = free_port()
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])
     command = [sys.executable, "-m", "skerry.server", "--model-dir", str(folder), "--model-name", NAME]
@@ -197,7 +207,7 @@ def serving(folder: Path, port: int) -> Iterator[psutil.Process]:
         os.sched_setaffinity(0, cores[1:] or cores)
         try:
             _wait(process, port)
-            yield psutil.Process(process.pid)
+            yield psutil.Process(process.pid), port
         finally:
             os.sched_setaffinity(0, cores)
             process.terminate()
@@ -226,11 +236,11 @@ def measure(framework: Framework, encoding: str, given: argparse.Namespace) -> F
     request = http_request(encoding, given.floats)
     with tempfile.TemporaryDirectory() as folder:
         make_variant(Path(folder), framework, given.floats)
-        with serving(Path(folder), given.port) as process:
+        with serving(Path(folder)) as (process, port):
             idle = process.memory_info().rss
-            uvloop.run(drive(given.port, request, min(WARM_UP, given.requests), given.connections))
+            uvloop.run(drive(port, request, min(WARM_UP, given.requests), given.connections))
             before, started = process.cpu_times(), time.perf_counter()
-            seconds = uvloop.run(drive(given.port, request, given.requests, given.connections))
+            seconds = uvloop.run(drive(port, request, given.requests, given.connections))
             wall, after = time.perf_counter() - started, process.cpu_times()
             rss = process.memory_info().rss
     cpu = after.user + after.system - before.user - before.system
@@ -256,7 +266,6 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=20_000, help="requests of each measurement")
     parser.add_argument("--connections", type=int, default=8, help="connections at the same time")
     parser.add_argument("--floats", type=int, default=1024, help="size of the tensor, both ways")
-    parser.add_argument("--port", type=int, default=18080, help="port on the loopback interface")
     parser.add_argument("--output", type=Path, help="file for the figures as JSON; default: the standard output")
     given = parser.parse_args(words)
     found = [measure(framework, encoding, given) for framework in _MODELS for encoding in ("json", "binary")]

@@ -4,7 +4,7 @@ import configparser
 from pathlib import Path
 
 from devcluster.base import mirror
-from devcluster.buildsettings import CA_FILE, apt_conf, ca_bundle, pip_conf, pip_settings
+from devcluster.buildsettings import CA_FILE, PIP_CACHE, apt_conf, ca_bundle, pip_conf, pip_settings
 
 
 def test_the_bundle_is_the_first_that_is_named_and_there(tmp_path: Path) -> None:
@@ -27,7 +27,8 @@ def test_later_files_win_and_the_environment_wins_over_files(tmp_path: Path) -> 
 def test_pips_settings_can_be_read_back_with_the_bundle_where_the_image_has_it() -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(pip_conf({"extra-index-url": "one\ntwo", "timeout": "5"}, bundle=True))
-    assert dict(parser.items("global")) == {"extra-index-url": "one\ntwo", "timeout": "5", "cert": str(CA_FILE)}
+    wanted = {"cache-dir": PIP_CACHE, "extra-index-url": "one\ntwo", "timeout": "5", "cert": str(CA_FILE)}
+    assert dict(parser.items("global")) == wanted
     assert "cert" not in pip_conf({}, bundle=False)
 
 
