@@ -12,7 +12,7 @@ METHOD: Final = (
     "closed loop. Latency and throughput: baseline and candidate take turns in rounds, in random order; the half of "
     "the rounds counts that waited least for a CPU; the figure is the baseline's times the median ratio within rounds, "
     "with a bootstrap 95 % interval; the spread is that of the rounds' own figures from the first to the third "
-    "quartile; where a gate stays Inconclusive the number of rounds is doubled, twice at most. ModelMemory: private "
+    "quartile; while that alone keeps a gate Inconclusive the rounds are doubled, twice at most. ModelMemory: private "
     "memory and mapped pages of the model's files that loading and running the model add to a runtime that has run a "
     "one-node model before; pages of the runtime's libraries are not counted. ModelMemory and StartupTime (load and "
     "first inference, files in the page cache): the median of fresh starts; the interval spans the ratios of all "

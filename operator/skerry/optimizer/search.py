@@ -14,7 +14,7 @@ from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import CandidateResult, ModelFacts, Technique
+from skerry.api.types import CandidateResult, Metric, ModelFacts, Technique
 from skerry.optimizer import child, data, inspection, measure
 from skerry.optimizer.backends import backend
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Made, Work
@@ -36,7 +36,7 @@ from skerry.optimizer.trial import (
     settled,
 )
 from skerry.planning import candidates as matrix
-from skerry.planning import gates
+from skerry.planning.gates import Comparison, GateError, check
 
 _QUANTIZING: Final = frozenset(
     {Technique.POST_TRAINING, Technique.ACCURACY_AWARE, Technique.WEIGHTS_ONLY, Technique.DYNAMIC}
@@ -172,8 +172,8 @@ def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) 
 def _check_gates(inputs: Inputs) -> None:
     for gate in inputs.spec.gates:
         try:
-            gates.check(gate)
-        except gates.GateError as error:
+            check(gate)
+        except GateError as error:
             raise ConfigurationError(str(error)) from error
 
 
@@ -295,21 +295,27 @@ class _Trials:
     def measure(self, tried: Tried, made: Made) -> None:
         """Measure a candidate and judge it."""
         planned, ground, conditions = tried.planned, self._ground, self._ground.conditions
+        gates = self._inputs.spec.gates
         model = tried.folder / made.model_file
         subject = Subject(planned.name, planned.request.framework, model, made.settings, self._inputs.threads)
         with self._failing(tried):
             starts = measure.starts(subject, conditions)
             with Remote(f"running {planned.name}", Bench, subject, conditions.inputs, conditions.warm) as candidate:
-                outputs = measure.outputs(candidate, ground.evaluation) if ground.evaluation is not None else None
-                pair = measure.paired(self._bench, candidate, self._random, self._settled)
                 starts.append(candidate.call("start"))
-            scored = ground.score(outputs, self._baseline.outputs)
-            found = comparisons(ground, self._baseline, Observed(pair, starts, scored, tried.size_bytes))
-            tried.measurements = measurements(ground, found, pair[1], starts)
-            pronounce(tried, made, found, self._inputs.spec.gates, ground)
+                outputs = measure.outputs(candidate, ground.evaluation) if ground.evaluation is not None else None
+                scored = ground.score(outputs, self._baseline.outputs)
 
-    def _settled(self, pair: Pair) -> bool:
-        return settled(pair, self._baseline, self._inputs.spec.gates)
+                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                    observed = Observed(pair, starts, scored, tried.size_bytes)
+                    return comparisons(ground, self._baseline, observed)
+
+                def clear(pair: Pair) -> bool:
+                    return settled(compared(pair), gates, ground.meaning)
+
+                pair = measure.paired(self._bench, candidate, self._random, clear)
+            found = compared(pair)
+            tried.measurements = measurements(ground, found, pair[1], starts)
+            pronounce(tried, made, found, gates, ground)
 
     @contextlib.contextmanager
     def _failing(self, tried: Tried) -> Iterator[None]:

@@ -29,7 +29,7 @@ from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.measure import Conditions, Pair, Timings
 from skerry.optimizer.report import Measurement
 from skerry.planning.candidates import Planned
-from skerry.planning.gates import Comparison, combine, evaluate, judge
+from skerry.planning.gates import Comparison, combine, judge
 
 BASELINE: Final = "baseline"
 NO_DATA: Final = "there is no evaluation data; give spec.evaluation, or drop the gate"
@@ -153,11 +153,12 @@ def baseline_result(baseline: Baseline, ground: Ground) -> CandidateResult:
     )
 
 
-def settled(pair: Pair, baseline: Baseline, gates: Sequence[Gate]) -> bool:
-    """Tell whether rounds are enough for the gates on latency and throughput."""
-    found = measure.compare_all_timings(pair, baseline.figures())
-    verdicts = (evaluate(gate, found[gate.metric]).verdict for gate in gates if gate.metric in found)
-    return Verdict.INCONCLUSIVE not in verdicts
+def settled(found: Mapping[Metric, Comparison], gates: Sequence[Gate], meaning: EvaluationMetric) -> bool:
+    """Tell whether more rounds would change nothing: no timed gate is in doubt, or a gate on something else failed."""
+    verdicts = judge(gates, found, meaning)
+    timed = {judged.verdict for metric, judged in verdicts.items() if metric in measure.TIMED}
+    others = {judged.verdict for metric, judged in verdicts.items() if metric not in measure.TIMED}
+    return Verdict.INCONCLUSIVE not in timed or Verdict.FAILED in others
 
 
 def comparisons(ground: Ground, baseline: Baseline, observed: Observed) -> dict[Metric, Comparison]:

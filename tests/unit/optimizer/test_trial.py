@@ -1,12 +1,38 @@
-"""Figures as the API writes them."""
+"""When there are enough rounds, and figures as the API writes them."""
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.api.meta import DECIMAL_PATTERN
-from skerry.optimizer.trial import decimal
+from skerry.api.types import EvaluationMetric, Gate, Goal, Metric
+from skerry.optimizer.trial import decimal, settled
+from skerry.planning.gates import Comparison
+
+FASTER = Gate(metric=Metric.LATENCY_P95, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50")
+SMALLER = Gate(metric=Metric.MODEL_MEMORY, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50")
+CLEAR = Comparison(10.0, 2.0, 1.5, 2.5)
+DOUBTFUL = Comparison(10.0, 5.0, 4.0, 6.0)
+HOPELESS = Comparison(10.0, 9.0, 8.5, 9.5)
+
+
+@pytest.mark.parametrize(
+    ("latency", "memory", "enough"),
+    [
+        (CLEAR, CLEAR, True),
+        (DOUBTFUL, CLEAR, False),
+        (DOUBTFUL, DOUBTFUL, False),
+        (DOUBTFUL, HOPELESS, True),
+        (HOPELESS, DOUBTFUL, True),
+    ],
+)
+def test_more_rounds_are_taken_only_where_they_may_decide(
+    latency: Comparison, memory: Comparison, *, enough: bool
+) -> None:
+    found = {Metric.LATENCY_P95: latency, Metric.MODEL_MEMORY: memory}
+    assert settled(found, [FASTER, SMALLER], EvaluationMetric.ACCURACY) is enough
 
 
 @given(st.floats(min_value=-1e15, max_value=1e15))
