@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from skerry.kube.errors import ApiError, ConflictError
+from skerry.kube.errors import ApiError, ConflictError, GoneError
 from skerry.reconcile.base import Key
 
 FIRST_PAUSE: Final = 0.5
@@ -95,6 +95,8 @@ class WorkQueue:
         except ConflictError:
             outcome = "conflict"
             self.add_after(key, FIRST_PAUSE * self._jitter())
+        except GoneError:
+            outcome = "gone"  # deleting goes on without us, and ends with an event
         except ApiError as error:
             outcome = "error"
             _LOG.warning("%s %s/%s: %s", key.kind, key.namespace, key.name, error)

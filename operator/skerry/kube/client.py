@@ -20,7 +20,7 @@ from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
 from skerry.api.meta import FIELD_MANAGER
-from skerry.kube.errors import ApiError, NotFoundError, UnavailableError, error_for
+from skerry.kube.errors import ApiError, GoneError, NotFoundError, UnavailableError, error_for
 from skerry.kube.gateway import Document
 from skerry.kube.resources import EVENTS, PODS, Resource, resource_of
 
@@ -207,6 +207,8 @@ class Client:
                 headers={**_JSON, "Content-Type": "application/json"},
                 body=document,
             )
+        except GoneError:
+            return
         except ApiError as error:
             _LOG.warning("an event could not be recorded: %s", error)
 

@@ -5,7 +5,7 @@ ApiError
 ├── ConflictError       409: someone else wrote first, or the object exists
 ├── ForbiddenError      401 or 403
 ├── InvalidError        400 or 422: the object is not valid
-├── GoneError           410
+├── GoneError           410, or the namespace is being deleted: nothing can be made there any more
 └── UnavailableError    408, 429, 5xx, or no answer at all; trying again helps
 """
 
@@ -38,6 +38,7 @@ class UnavailableError(ApiError):
     """The API server cannot answer now."""
 
 
+_TERMINATING = "because it is being terminated"
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidError,
     401: ForbiddenError,
@@ -53,5 +54,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 def error_for(status: int, message: str) -> ApiError:
     """Return the error that a status code stands for."""
+    if status == 403 and _TERMINATING in message:  # noqa: PLR2004 - the API server says so with Forbidden
+        return GoneError(message)
     kind = _BY_STATUS.get(status, UnavailableError if status >= 500 else ApiError)  # noqa: PLR2004 - server errors
     return kind(message)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from skerry.controllers.queue import WorkQueue
-from skerry.kube.errors import ConflictError, UnavailableError
+from skerry.kube.errors import ConflictError, GoneError, UnavailableError
 from skerry.reconcile.base import Key
 
 ONE = Key("EdgeModel", "a", "one")
@@ -115,3 +115,17 @@ async def test_an_error_is_tried_again_and_stops_nothing_else(reconciler: Reconc
     await stop(tasks)
 
     assert outcomes.count("ok") == 2
+
+
+async def test_what_is_being_deleted_is_not_tried_again(reconciler: Reconciler) -> None:
+    outcomes: list[str] = []
+    queue = WorkQueue(reconciler, observe=lambda _key, _seconds, outcome: outcomes.append(outcome), jitter=lambda: 0.0)
+    reconciler.answers[ONE] = [GoneError("x")]
+    queue.add(ONE)
+    tasks = working(queue, 1)
+    await until(lambda: outcomes == ["gone"], "observed")
+    queue.add(TWO)
+    await until(lambda: reconciler.calls[TWO] == 1, "the next")
+    await stop(tasks)
+
+    assert reconciler.calls[ONE] == 1
