@@ -25,9 +25,11 @@ install: $(STAMP) ## install what development needs
 demo: $(STAMP) ## the main job on real input: cluster, Skerry, a model optimized, gated, served and asked
 	$(BIN)/python examples/digits/demo.py
 
+.work/digits/digits.onnx: examples/digits/train.py | $(STAMP)
+	$(BIN)/python examples/digits/train.py .work/digits
+
 .PHONY: optimize
-optimize: $(STAMP) ## the same optimization on this machine alone, without a cluster
-	test -f .work/digits/digits.onnx || $(BIN)/python examples/digits/train.py .work/digits
+optimize: $(STAMP) .work/digits/digits.onnx ## the same optimization on this machine alone, without a cluster
 	$(BIN)/skerry optimize .work/digits/digits.onnx --data .work/digits/digits-test.npz \
 	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
 

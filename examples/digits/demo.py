@@ -52,8 +52,9 @@ def part(title: str, times: dict[str, float]) -> Iterator[None]:
 
 
 def train() -> None:
-    """Train the classifier, unless that is done."""
-    if all((WORK / file).exists() for file, _ in FILES.values()):
+    """Train the classifier, unless that is done since the script changed."""
+    since = (HERE / "train.py").stat().st_mtime
+    if all((WORK / file).exists() and (WORK / file).stat().st_mtime >= since for file, _ in FILES.values()):
         console.print(f"the trained model is in {WORK.relative_to(ROOT)}")
         return
     subprocess.run(

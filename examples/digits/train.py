@@ -3,7 +3,7 @@
     python examples/digits/train.py FOLDER
 
 writes `digits.onnx` (a convolutional classifier), `digits-test.npz` (540 labelled digits that training never saw) and
-`digits-calibration.npz` (300 digits of the training part, for quantization). The digits are scikit-learn's, scaled from
+`digits-calibration.npz` (300 labelled digits of the training part, for quantization). The digits are scikit-learn's, scaled from
 8x8 to 32x32, which makes the network large enough that integer arithmetic shows. It takes a minute on two cores.
 """
 
@@ -175,7 +175,9 @@ def main() -> None:
     sys.stderr.write(f"{parameters} parameters, {right:.2f} % of the held-out digits right\n")
     onnx.save(to_onnx(weights), folder / "digits.onnx")
     np.savez_compressed(folder / "digits-test.npz", image=data.test_images, labels=data.test_labels)
-    np.savez_compressed(folder / "digits-calibration.npz", image=data.train_images[:300])
+    np.savez_compressed(
+        folder / "digits-calibration.npz", image=data.train_images[:300], labels=data.train_labels[:300]
+    )
 
 
 if __name__ == "__main__":
