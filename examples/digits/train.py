@@ -3,8 +3,9 @@
     python examples/digits/train.py FOLDER
 
 writes `digits.onnx` (a convolutional classifier), `digits-test.npz` (540 labelled digits that training never saw) and
-`digits-calibration.npz` (300 labelled digits of the training part, for quantization). The digits are scikit-learn's, scaled from
-8x8 to 32x32, which makes the network large enough that integer arithmetic shows. It takes a minute on two cores.
+`digits-calibration.npz` (300 labelled digits of the training part, for quantization). The digits are scikit-learn's,
+scaled from 8x8 to 32x32, which makes the network large enough that integer arithmetic shows. It takes a minute on two
+cores.
 """
 
 import argparse
