@@ -3,44 +3,91 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 import uvicorn
 
-from skerry.server.app import App, Limits
+from skerry.server.app import App
+from skerry.server.connections import Connection
 from skerry.server.errors import ArtifactError
+from skerry.server.limits import Limits
 
 BAD_ARTIFACT: Final = 65
+BAD_CONFIGURATION: Final = 78
+ENVIRONMENT: Final = "SKERRY_SERVER_"
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes what the command line leaves out from SKERRY_SERVER_<NAME>."""
+
+    def option(self, flag: str, kind: Callable[[str], Any], default: object = None, *, text: str) -> None:
+        variable = ENVIRONMENT + flag.removeprefix("--").replace("-", "_").upper()
+        # An empty variable is one that was left out.
+        value = os.environ.get(variable) or default
+        self.add_argument(
+            flag, type=kind, default=value, required=value is None, help=f"{text} ({variable}; default: {default})"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(BAD_CONFIGURATION, f"{self.prog}: {message}\n")
+
+
+def positive(word: str) -> int:
+    """Return a whole number above 0."""
+    if not word.isdecimal() or int(word) == 0:
+        message = f"{word!r} is not a whole number above 0"
+        raise argparse.ArgumentTypeError(message)
+    return int(word)
+
+
 def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="skerry-server", description=__doc__)
-    parser.add_argument("--model-dir", type=Path, required=True, help="folder with skerry.json and the model's files")
-    parser.add_argument("--model-name", required=True, help="name under which clients ask for the model")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod has its own
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
-    threads = int(os.environ.get("SKERRY_SERVER_THREADS") or len(os.sched_getaffinity(0)))
-    parser.add_argument("--threads", type=int, default=threads, help="threads of the model")
-    parser.add_argument("--max-body-bytes", type=int, default=Limits.body_bytes, help="most bytes of a request")
-    parser.add_argument("--max-waiting", type=int, default=Limits.waiting, help="most requests that wait for the model")
-    parser.add_argument("--grace-seconds", type=int, default=20, help="for how long requests are finished at the end")
+    parser = _Parser(prog="skerry-server", description=__doc__)
+    cores = len(os.sched_getaffinity(0))
+    parser.option("--model-dir", Path, text="folder with skerry.json and the model's files")
+    parser.option("--model-name", str, text="name under which clients ask for the model")
+    parser.option("--host", str, "0.0.0.0", text="address to listen on")  # noqa: S104 - a pod has its own
+    parser.option("--port", positive, 8080, text="port to listen on")
+    parser.option("--threads", positive, cores, text="threads of the model")
+    parser.option("--max-body-bytes", positive, Limits.body_bytes, text="most bytes of a request, unpacked")
+    parser.option("--max-json-bytes", positive, Limits.json_bytes, text="most bytes of JSON in a request")
+    parser.option(
+        "--max-batch", positive, Limits.batch, text="most samples of a request where the model leaves it free"
+    )
+    parser.option("--max-waiting", positive, Limits.waiting, text="most requests that wait for the model")
+    parser.option("--grace-seconds", positive, 20, text="for how long requests are finished at the end")
     return parser.parse_args(words)
 
 
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """End well: uvicorn raises the signal once more when it has finished what was in flight."""
+    raise SystemExit(0)
+
+
 def main(words: list[str] | None = None) -> int:
-    """Serve until SIGTERM; exit 0, or 65 when the variant cannot be loaded."""
+    """Serve until SIGTERM; return 0, or 65 when the variant cannot be loaded."""
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, _end)
     given = _arguments(words)
-    limits = Limits(body_bytes=given.max_body_bytes, waiting=given.max_waiting)
-    app = App(given.model_dir, given.model_name, max(1, given.threads), limits)
+    limits = Limits(
+        body_bytes=given.max_body_bytes,
+        json_bytes=given.max_json_bytes,
+        batch=given.max_batch,
+        waiting=given.max_waiting,
+    )
+    app = App(given.model_dir, given.model_name, given.threads, limits)
     config = uvicorn.Config(
         app,
         host=given.host,
         port=given.port,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -56,8 +103,9 @@ def main(words: list[str] | None = None) -> int:
     def fail(error: ArtifactError) -> None:
         failures.append(error)
         sys.stderr.write(f"{error}\n")
-        with contextlib.suppress(OSError):
-            _TERMINATION_LOG.write_text(str(error), encoding="utf-8")
+        if _TERMINATION_LOG.is_file():
+            with contextlib.suppress(OSError):
+                _TERMINATION_LOG.write_text(str(error), encoding="utf-8")
         server.should_exit = True
 
     app.on_failure = fail
@@ -65,5 +113,16 @@ def main(words: list[str] | None = None) -> int:
     return BAD_ARTIFACT if failures else 0
 
 
+def run() -> NoReturn:
+    """Run, and end without waiting for threads: a model may still be computing when the time of grace is over."""
+    try:
+        code: object = main()
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import re
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from typing import Any, Final
 import orjson
 
 from skerry.server import protocol
+from skerry.server.bodies import RETRY, Bodies
 from skerry.server.engines.base import Array
-from skerry.server.errors import ArtifactError, RequestError
+from skerry.server.errors import ArtifactError, RequestError, shown
+from skerry.server.limits import Limits
 from skerry.server.metrics import Metrics
 from skerry.server.model import ServedModel
 from skerry.version import version
@@ -31,21 +32,8 @@ _MODEL_PATH: Final = re.compile(
     r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<action>/ready|/infer)?"
 )
 _INLINE_SECONDS: Final = 0.002
-"""Models faster than this run on the event loop: handing them to a thread would cost as much as running them."""
-_ENCODINGS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a client may ask for.
-
-    Attributes:
-        body_bytes: Most bytes of a request, unpacked.
-        waiting: Most requests that wait for the model; further ones get 503.
-    """
-
-    body_bytes: int = 64 << 20
-    waiting: int = 64
+"""What runs no longer than this runs on the event loop: to hand it to a thread would cost as much."""
+_RUNS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -59,8 +47,7 @@ class Answer:
 
 
 def _error(error: RequestError) -> Answer:
-    headers = ((b"retry-after", b"1"),) if error.status == 503 else ()  # noqa: PLR2004 - Service Unavailable
-    return Answer(error.status, orjson.dumps({"error": str(error)}), headers=headers)
+    return Answer(error.status, orjson.dumps({"error": str(error)}), headers=error.headers)
 
 
 class App:
@@ -76,7 +63,8 @@ class App:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._turn = asyncio.Lock()
         self._waiting = 0
-        self._inline = False
+        self._bodies = Bodies(limits)
+        self._seconds_per_element = 0.0
         self._loading: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self.on_failure: Callable[[ArtifactError], None] = lambda _: None
@@ -140,20 +128,28 @@ class App:
         loop = asyncio.get_running_loop()
 
         def load() -> tuple[ServedModel, float]:
-            model = ServedModel.load(self._folder, self._name, self._threads)
-            started = time.perf_counter()
-            model.warm_up()
-            return model, time.perf_counter() - started
+            model = ServedModel.load(self._folder, self._name, self._threads, self._limits.batch)
+            zeros = model.zeros()
+            runs = []
+            for _ in range(_RUNS):
+                started = time.perf_counter()
+                model.engine.infer(zeros)
+                runs.append(time.perf_counter() - started)
+            return model, min(runs) / max(1, _elements(zeros))
 
         try:
-            model, seconds = await loop.run_in_executor(self._executor, load)
+            model, self._seconds_per_element = await loop.run_in_executor(self._executor, load)
         except ArtifactError as error:
-            self._failure = error
-            self.on_failure(error)
-            return
-        self._inline = seconds < _INLINE_SECONDS
-        self.metrics.serves(model)
-        self._model = model
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - else the pod would wait for the model without end
+            self._fail(ArtifactError(f"the variant cannot be served: {error!r}"))
+        else:
+            self.metrics.serves(model)
+            self._model = model
+
+    def _fail(self, error: ArtifactError) -> None:
+        self._failure = error
+        self.on_failure(error)
 
     async def _route(self, scope: Scope, receive: Receive) -> Answer:
         path, method = scope["path"], scope["method"]
@@ -161,11 +157,11 @@ class App:
             return answer
         found = _MODEL_PATH.fullmatch(path)
         if found is None:
-            raise RequestError(404, f"there is nothing at {path}; see the Open Inference Protocol v2")
+            raise RequestError(404, f"there is nothing at {shown(path)}; see the Open Inference Protocol v2")
         model = self._asked(found["model"], found["version"])
         wanted = "POST" if found["action"] == "/infer" else "GET"
         if method != wanted:
-            raise RequestError(405, f"{path} wants {wanted}")
+            raise RequestError(405, f"{shown(path)} wants {wanted}", (b"allow", wanted.encode()))
         if found["action"] == "/infer":
             return await self._infer(model, scope, receive)
         if found["action"] == "/ready":
@@ -189,26 +185,30 @@ class App:
     def _readiness(self) -> Answer:
         if self.ready:
             return Answer(200, b'{"ready":true}')
-        raise RequestError(503, str(self._failure or "the model is being loaded"))
+        raise self._not_ready()
+
+    def _not_ready(self) -> RequestError:
+        return RequestError(503, str(self._failure or "the model is being loaded"), RETRY)
 
     def _asked(self, name: str, number: str | None) -> ServedModel:
         if name != self._name:
-            raise RequestError(404, f"there is no model {name!r}; this server has {self._name!r}")
+            raise RequestError(404, f"there is no model {shown(name)}; this server has {self._name!r}")
         if number not in {None, "1"}:
-            raise RequestError(404, f"there is no version {number!r} of {name!r}; there is version 1")
+            raise RequestError(404, f"there is no version {shown(number)} of {name!r}; there is version 1")
         if self._model is None:
-            raise RequestError(503, str(self._failure or "the model is being loaded"))
+            raise self._not_ready()
         return self._model
 
     async def _infer(self, model: ServedModel, scope: Scope, receive: Receive) -> Answer:
         metrics = self.metrics
         metrics.in_flight.inc()
-        code = 500
+        code, held = 500, 0
         try:
             headers = dict(scope["headers"])
-            body = await self._body(headers, receive)
+            body = await self._bodies.read(headers, receive)
+            held = len(body)
             started = time.perf_counter()
-            request = protocol.parse(model, body, _header_length(headers))
+            request = protocol.parse(model, body, self._header_length(headers, held))
             found = await self._run(model, request.inputs)
             content, length = protocol.answer(model, request, found)
             metrics.latency.observe(time.perf_counter() - started)
@@ -217,6 +217,7 @@ class App:
             code = error.status
             raise
         finally:
+            self._bodies.release(held)
             metrics.in_flight.dec()
             metrics.requests.labels(str(code)).inc()
         if length is None:
@@ -227,12 +228,14 @@ class App:
     async def _run(self, model: ServedModel, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model, one request at a time, as many waiting as allowed."""
         if self._waiting >= self._limits.waiting:
-            raise RequestError(503, f"{self._waiting} requests are waiting already; try again later")
+            raise RequestError(503, f"{self._waiting} requests are waiting already; try again later", RETRY)
         self._waiting += 1
+        asked = time.perf_counter()
         try:
             async with self._turn:
                 started = time.perf_counter()
-                if self._inline:
+                self.metrics.queue.observe(started - asked)
+                if self._seconds_per_element * _elements(inputs) < _INLINE_SECONDS:
                     found = model.infer(inputs)
                 else:
                     found = await asyncio.get_running_loop().run_in_executor(self._executor, model.infer, inputs)
@@ -241,51 +244,20 @@ class App:
         finally:
             self._waiting -= 1
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Return the request's body, unpacked, without ever holding more than the limit."""
-        limit = self._limits.body_bytes
-        too_large = RequestError(413, f"the request is larger than the limit of {limit} bytes")
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        chunks, total = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RequestError(400, "the client went away")
-            chunk = message.get("body", b"")
-            total += len(chunk)
-            if total > limit:
-                raise too_large
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                break
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        encoding = headers.get(b"content-encoding")
-        return body if encoding is None else _unpacked(body, encoding, limit, too_large)
+    def _header_length(self, headers: Mapping[bytes, bytes], size: int) -> int | None:
+        """Return how much of a body of `size` bytes is JSON when the rest is binary data, having checked both."""
+        value = headers.get(b"inference-header-content-length")
+        if value is not None and not value.isdigit():
+            raise RequestError(400, "Inference-Header-Content-Length must be a whole number")
+        length = None if value is None else int(value)
+        limit = self._limits.json_bytes
+        if min(size, size if length is None else length) > limit:
+            raise RequestError(
+                413,
+                f"the request has more than {limit} bytes of JSON; send the tensors as binary data (binary_data_size)",
+            )
+        return length
 
 
-def _unpacked(body: bytes, encoding: bytes, limit: int, too_large: RequestError) -> bytes:
-    if encoding not in _ENCODINGS:
-        raise RequestError(
-            415, f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; gzip and deflate are"
-        )
-    unpacker = zlib.decompressobj(_ENCODINGS[encoding])
-    try:
-        unpacked = unpacker.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise RequestError(400, f"the body cannot be unpacked: {error}") from error
-    if len(unpacked) > limit:
-        raise too_large
-    if not unpacker.eof:
-        raise RequestError(400, "the packed body is cut off")
-    return unpacked
-
-
-def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
-    value = headers.get(b"inference-header-content-length")
-    if value is None:
-        return None
-    if not value.isdigit():
-        raise RequestError(400, "Inference-Header-Content-Length must be a whole number")
-    return int(value)
+def _elements(inputs: Mapping[str, Array]) -> int:
+    return sum(value.size for value in inputs.values())

@@ -31,6 +31,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self.queue = Histogram(
+            "skerry_server_queue_seconds",
+            "Seconds that a request waited for the model.",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
         self.in_flight = Gauge("skerry_server_in_flight", "Requests being answered now.", registry=self.registry)
         self._model = Gauge(
             "skerry_server_model_info",

@@ -4,76 +4,75 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
-from pydantic import ValidationError
 
 from skerry.api.artifact import FACTS_FILE, VariantFacts
-from skerry.api.types import TensorFacts, TensorType
+from skerry.api.types import TensorFacts
 from skerry.server import engines
 from skerry.server.engines.base import Array, Engine
-from skerry.server.errors import ArtifactError, RequestError
-
-DTYPES: Final[Mapping[TensorType, Any]] = {
-    TensorType.BOOL: np.dtype(np.bool_),
-    TensorType.UINT8: np.dtype(np.uint8),
-    TensorType.UINT16: np.dtype(np.uint16),
-    TensorType.UINT32: np.dtype(np.uint32),
-    TensorType.UINT64: np.dtype(np.uint64),
-    TensorType.INT8: np.dtype(np.int8),
-    TensorType.INT16: np.dtype(np.int16),
-    TensorType.INT32: np.dtype(np.int32),
-    TensorType.INT64: np.dtype(np.int64),
-    TensorType.FP16: np.dtype(np.float16),
-    TensorType.FP32: np.dtype(np.float32),
-    TensorType.FP64: np.dtype(np.float64),
-}
-NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
+from skerry.server.errors import ArtifactError, RequestError, shown
+from skerry.server.values import DTYPES, NAMES
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded variant."""
+    """A loaded variant.
+
+    Attributes:
+        name: Under which clients ask for it.
+        facts: What is known of it.
+        engine: What runs it.
+        largest_batch: Most samples of one request where the model leaves their number free: memory grows with it.
+    """
 
     name: str
     facts: VariantFacts
     engine: Engine
+    largest_batch: int
 
     @staticmethod
-    def load(folder: Path, name: str, threads: int) -> "ServedModel":
-        """Load the variant in a folder.
+    def load(folder: Path, name: str, threads: int, largest_batch: int) -> "ServedModel":
+        """Load the variant in a folder and run it once.
 
         Raises:
-            ArtifactError: There is none, or the runtime cannot load it.
+            ArtifactError: There is none, or the runtime cannot load or run it.
         """
         file = folder / FACTS_FILE
-        if not file.is_file():
-            message = f"{folder} has no {FACTS_FILE}: the volume is empty or holds no Skerry variant"
-            raise ArtifactError(message)
         try:
             facts = VariantFacts.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, ValidationError) as error:
+        except FileNotFoundError as error:
+            message = f"{folder} has no {FACTS_FILE}: the volume is empty or holds no Skerry variant"
+            raise ArtifactError(message) from error
+        except (OSError, ValueError, RecursionError) as error:
             message = f"{file} cannot be read: {error}"
             raise ArtifactError(message) from error
         if not (folder / facts.model_file).is_file():
             message = f"{folder} has no {facts.model_file}, which its {FACTS_FILE} names"
             raise ArtifactError(message)
+        for tensor in (*facts.inputs, *facts.outputs):
+            if tensor.dtype not in DTYPES:
+                message = f"the tensor {tensor.name!r} is of the type {tensor.dtype}, which this server does not serve"
+                raise ArtifactError(message)
         try:
-            model = ServedModel(name, facts, engines.load(facts, folder, threads))
-            model.warm_up()
+            model = ServedModel(name, facts, engines.load(facts, folder, threads), largest_batch)
+            found = model.engine.infer(model.zeros())
         except Exception as error:
             message = f"{facts.framework} cannot load {facts.model_file}: {error}"
             raise ArtifactError(message) from error
+        for tensor in facts.outputs:
+            made = found[tensor.name].dtype if tensor.name in found else "missing"
+            if made not in NAMES:
+                message = f"the output {tensor.name!r} of {facts.model_file} cannot be served: it is {made}"
+                raise ArtifactError(message)
         return model
 
-    def warm_up(self) -> None:
-        """Run the model once on zeros, so that the first request finds everything in place."""
-        zeros = {}
-        for tensor in self.facts.inputs:
-            shape = [1 if size < 0 else size for size in tensor.shape]
-            zeros[tensor.name] = np.zeros(shape, DTYPES[tensor.dtype])
-        self.engine.infer(zeros)
+    def zeros(self) -> dict[str, Array]:
+        """Return the smallest inputs that the model takes."""
+        return {
+            tensor.name: np.zeros([max(1, size) for size in tensor.shape], DTYPES[tensor.dtype])
+            for tensor in self.facts.inputs
+        }
 
     def tensor(self, name: str) -> TensorFacts:
         """Return the facts of an input.
@@ -85,24 +84,36 @@ class ServedModel:
             if tensor.name == name:
                 return tensor
         names = ", ".join(tensor.name for tensor in self.facts.inputs)
-        raise RequestError(400, f"the model has no input {name!r}; its inputs are {names}")
+        raise RequestError(400, f"the model has no input {shown(name)}; its inputs are {names}")
 
-    def check_shape(self, name: str, shape: Sequence[int]) -> None:
-        """Refuse a shape that the model does not accept.
+    def check_shape(self, tensor: TensorFacts, shape: Sequence[int]) -> None:
+        """Refuse a shape that the model does not accept; a batch is what the model says, and nothing is split.
 
         Raises:
             RequestError: With the shape that is expected.
         """
-        wanted = self.tensor(name).shape
-        fits = len(shape) == len(wanted) and all(want in {-1, have} for want, have in zip(wanted, shape, strict=True))
-        if not fits or 0 in shape:
-            raise RequestError(400, f"input {name!r} has shape {list(shape)}, but {wanted} is expected (-1: any size)")
+        wanted = tensor.shape
+        fits = len(shape) == len(wanted) and all(
+            have == want or (want < 0 < have) for want, have in zip(wanted, shape, strict=True)
+        )
+        if not fits:
+            raise RequestError(
+                400, f"input {tensor.name!r} has shape {shown(shape)}, but {wanted} is expected (-1: any size)"
+            )
+        # A single free dimension is a length, of a sound for example.
+        if len(wanted) > 1 and wanted[0] < 0 and shape[0] > self.largest_batch:
+            raise RequestError(
+                400,
+                f"input {tensor.name!r} has {shape[0]} samples, but a request may have at most {self.largest_batch}; "
+                "send several requests, or start the server with a larger SKERRY_SERVER_MAX_BATCH",
+            )
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model on checked inputs.
 
         Raises:
-            RequestError: An input is missing, or the model refuses the inputs.
+            RequestError: 400 when an input is missing or the model refuses the inputs; 500 when the model does not
+                take its own smallest inputs any more, so that the fault is not the client's.
         """
         missing = [tensor.name for tensor in self.facts.inputs if tensor.name not in inputs]
         if missing:
@@ -110,5 +121,9 @@ class ServedModel:
         try:
             return self.engine.infer(inputs)
         except Exception as error:
-            lines = str(error).splitlines()
-            raise RequestError(400, f"the model refuses these inputs: {lines[0] if lines else error!r}") from error
+            said = (str(error).splitlines() or [repr(error)])[0]
+            try:
+                self.engine.infer(self.zeros())
+            except Exception as broken:
+                raise RequestError(500, f"the device cannot run the model any more: {said}") from broken
+            raise RequestError(400, f"the model refuses these inputs: {said}") from error

@@ -10,7 +10,8 @@ import pytest
 
 from skerry.api.artifact import Provenance, VariantFacts
 from skerry.api.types import Framework, Precision, Requirements, Technique, TensorFacts, TensorType
-from skerry.server.app import App, Limits
+from skerry.server.app import App
+from skerry.server.limits import Limits
 from tests.support import models
 
 LIMIT = 64 * 1024

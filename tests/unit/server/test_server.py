@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from skerry.server.app import App, Limits
+from skerry.server.app import App
+from skerry.server.limits import Limits
 from tests.support import models
 
 INFER = "/v2/models/digits/infer"
@@ -65,7 +66,8 @@ async def test_the_request_id_comes_back(client: httpx.AsyncClient) -> None:
         (request(shape=[0, 64], data=[]), "shape [0, 64]"),
         (request(shape=["1", 64]), "a list of whole numbers"),
         (request(shape=[True, 64]), "a list of whole numbers"),
-        (request(shape=[10**18, 64]), "elements"),
+        (request(shape=[10**18, 64]), "1000000000000000000 samples, but a request may have at most 32"),
+        (request(shape=[2, 64]), "64 elements, but the shape [2, 64] has 128"),
         (request(data=ROW[:-1]), "63 elements"),
         (request(data=["a"] * 64), "FP32 numbers only"),
         (request(data=["1.5"] * 64), "FP32 numbers only"),

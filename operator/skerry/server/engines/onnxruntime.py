@@ -27,7 +27,7 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         options.graph_optimization_level = _LEVELS[facts.settings.get("graphOptimizationLevel", "All")]
         self._session = ort.InferenceSession(str(folder / facts.model_file), options, providers=[facts.device])
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [tensor.name for tensor in facts.outputs]
         self._precision = facts.execution_precision
 
     @property

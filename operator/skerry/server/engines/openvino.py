@@ -17,7 +17,7 @@ class OpenVinoEngine:
         settings = {**facts.settings, "INFERENCE_NUM_THREADS": str(threads)}
         self._compiled = ov.Core().compile_model(str(folder / facts.model_file), facts.device, settings)
         self._request = self._compiled.create_infer_request()
-        self._outputs = [(port.get_any_name(), port) for port in self._compiled.outputs]
+        self._outputs = [(tensor.name, self._compiled.output(tensor.name)) for tensor in facts.outputs]
 
     @property
     def device(self) -> str:
