@@ -19,7 +19,8 @@ from skerry.version import version
 LONGEST_PAUSE = 300.0
 REASSURE_SECONDS = 120.0
 """A profile that someone deleted or changed is put right after that time."""
-_STUCK_SECONDS = 10.0 * TIMEOUT_SECONDS
+STUCK_SECONDS = 10.0 * TIMEOUT_SECONDS
+"""A turn that takes longer than this never ends."""
 
 
 def watch(
@@ -52,12 +53,16 @@ def watch(
         sleep(pause * (0.8 + 0.4 * jitter()))
 
 
-def _sleep(seconds: float) -> None:
-    """Sleep, and end the process with a traceback when it does not come back to sleep again: the kubelet restarts it.
+def _guard(pause: float = 0.0) -> None:
+    """End the process with a traceback when it is stuck after a pause, so that the kubelet starts it anew.
 
     A watchdog in C costs less than a probe of the kubelet that starts a Python each time.
     """
-    faulthandler.dump_traceback_later(seconds + _STUCK_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(pause + STUCK_SECONDS, exit=True)
+
+
+def _sleep(seconds: float) -> None:
+    _guard(seconds)
     time.sleep(seconds)
 
 
@@ -98,6 +103,7 @@ def main() -> int:
             sys.stderr.write(f"{error}\n")
             return os.EX_UNAVAILABLE
         return 0
+    _guard()
     watch(look, lambda found: publisher.publish(node, found), arguments.interval, sleep=_sleep)
 
 

@@ -210,3 +210,27 @@ def test_the_probe_imports_the_standard_library_and_little_of_skerry() -> None:
     }
     assert {name.split(".")[0] for name in loaded} - {"skerry"} <= sys.stdlib_module_names | {"sitecustomize"}
     assert not {"asyncio", "pydantic", "importlib.metadata"} & set(loaded)
+
+
+@pytest.mark.parametrize("stuck", ["look", "publish"])
+def test_a_probe_that_is_stuck_ends_and_says_where(stuck: str) -> None:
+    script = f"""
+import time, skerry.probe.__main__ as probe
+probe.STUCK_SECONDS = 0.05
+def forever(*_):
+    time.sleep({SECONDS * 10})
+probe._guard()
+answers = {{"look": dict, "publish": print, {stuck!r}: forever}}
+probe.watch(answers["look"], answers["publish"], 0.01, sleep=probe._sleep)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={"PYTHONPATH": CODE},
+    )
+
+    assert process.returncode == 1
+    assert "in forever" in process.stderr
