@@ -27,12 +27,6 @@ class Metrics:
         self.watchers = Gauge(
             "skerry_watchers_alive", "Watchers that live, of those that should.", ["state"], registry=self.registry
         )
-        self.objects = Gauge(
-            "skerry_objects",
-            "Objects, by the reason of their leading condition.",
-            ["kind", "reason"],
-            registry=self.registry,
-        )
 
     def observe(self, key: Key, seconds: float, outcome: str) -> None:
         """Count a reconciliation."""
