@@ -9,7 +9,7 @@ class Limits:
 
     Attributes:
         body_bytes: Most bytes of a request, unpacked; all requests together may hold twice as many.
-        json_bytes: Most bytes of JSON, which needs up to 25 times its size while it is read.
+        json_bytes: Most bytes of JSON, which needs up to 17 times its size while it is read.
         body_seconds: Within which a request must have arrived.
         batch: Most samples of one request where the model leaves their number free.
         waiting: Most requests that wait for the model; further ones get 503.
