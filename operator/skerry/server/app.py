@@ -53,11 +53,14 @@ def _error(error: RequestError) -> Answer:
 class App:
     """Serves one model; live at once, ready when the model has been loaded and run."""
 
-    def __init__(self, folder: Path, name: str, threads: int, limits: Limits) -> None:
+    def __init__(
+        self, folder: Path, name: str, threads: int, limits: Limits, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._folder = folder
         self._name = name
         self._threads = threads
         self._limits = limits
+        self._clock = clock
         self._model: ServedModel | None = None
         self._failure: ArtifactError | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="infer")
@@ -132,9 +135,9 @@ class App:
             zeros = model.zeros()
             runs = []
             for _ in range(_RUNS):
-                started = time.perf_counter()
+                started = self._clock()
                 model.engine.infer(zeros)
-                runs.append(time.perf_counter() - started)
+                runs.append(self._clock() - started)
             return model, min(runs) / max(1, _elements(zeros))
 
         try:
@@ -207,11 +210,11 @@ class App:
             headers = dict(scope["headers"])
             body = await self._bodies.read(headers, receive)
             held = len(body)
-            started = time.perf_counter()
+            started = self._clock()
             request = protocol.parse(model, body, self._header_length(headers, held))
             found = await self._run(model, request.inputs)
             content, length = protocol.answer(model, request, found)
-            metrics.latency.observe(time.perf_counter() - started)
+            metrics.latency.observe(self._clock() - started)
             code = 200
         except RequestError as error:
             code = error.status
@@ -230,16 +233,16 @@ class App:
         if self._waiting >= self._limits.waiting:
             raise RequestError(503, f"{self._waiting} requests are waiting already; try again later", RETRY)
         self._waiting += 1
-        asked = time.perf_counter()
+        asked = self._clock()
         try:
             async with self._turn:
-                started = time.perf_counter()
+                started = self._clock()
                 self.metrics.queue.observe(started - asked)
                 if self._seconds_per_element * _elements(inputs) < _INLINE_SECONDS:
                     found = model.infer(inputs)
                 else:
                     found = await asyncio.get_running_loop().run_in_executor(self._executor, model.infer, inputs)
-                self.metrics.inference.observe(time.perf_counter() - started)
+                self.metrics.inference.observe(self._clock() - started)
                 return found
         finally:
             self._waiting -= 1

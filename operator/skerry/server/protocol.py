@@ -49,9 +49,9 @@ def parse(model: ServedModel, body: bytes | bytearray, header_length: int | None
         raise RequestError(
             400, f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes"
         )
-    whole = memoryview(body)
-    head, rest = (whole, whole[:0]) if header_length is None else (whole[:header_length], whole[header_length:])
-    document = _json(head)
+    end = len(body) if header_length is None else header_length
+    document = _json(body, end)
+    rest = memoryview(body)[end:]
     inputs: dict[str, Array] = {}
     listed = document.get("inputs")
     if not isinstance(listed, list) or not listed:
@@ -76,15 +76,11 @@ def parse(model: ServedModel, body: bytes | bytearray, header_length: int | None
     return InferRequest(identifier, inputs, _outputs(model, document, binary=binary), binary)
 
 
-def _json(head: memoryview) -> dict[str, Any]:
-    if len(head) > _LARGE:
-        text = bytes(head)
-        if sum(map(text.count, (b"[", b"{", b":", b'"'))) > _MOST_MARKS:
-            raise RequestError(
-                413, "the request has too many lists, objects or strings; send flat 'data' or binary data"
-            )
+def _json(body: bytes | bytearray, end: int) -> dict[str, Any]:
+    if end > _LARGE and sum(body.count(mark, 0, end) for mark in (b"[", b"{", b":", b'"')) > _MOST_MARKS:
+        raise RequestError(413, "the request has too many lists, objects or strings; send flat 'data' or binary data")
     try:
-        document = orjson.loads(head)
+        document = orjson.loads(body if end == len(body) else memoryview(body)[:end])
     except orjson.JSONDecodeError as error:
         raise RequestError(400, f"the request is not valid JSON: {error}") from error
     if not isinstance(document, dict):
