@@ -287,6 +287,23 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("framework", list(Framework))
+def test_nothing_is_written_and_nothing_said_while_all_goes_well(tmp_path: Path, framework: Framework) -> None:
+    folder, home = tmp_path / "variant", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    write_variant(folder, facts(framework=framework))
+    before = sorted(path.name for path in folder.iterdir())
+    environment = {"HOME": str(home), "TMPDIR": str(home), "CI": ""}
+    with (tmp_path / "log").open("wb") as log, Running(folder, log, environment=environment) as server:
+        assert server.client.post(INFER, json=document()).status_code == 200
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert list(home.rglob("*")) == []
+    assert (tmp_path / "log").read_text(encoding="utf-8") == ""
+
+
 def _without_facts(folder: Path) -> None:
     (folder / "skerry.json").unlink()
 
