@@ -8,8 +8,7 @@ from skerry.api.artifact import VariantFacts
 from skerry.api.types import Framework
 from skerry.server.engines.base import Engine
 
-
-# Both frameworks tell their makers of every start, and keep files for it in the home folder: a site at the edge may not.
+# Both frameworks tell their makers of every start, and keep files for it in the home folder; not so at the edge.
 _NO_TELEMETRY: Final = {"CI": "true", "ORT_DISABLE_TELEMETRY": "1"}
 
 
