@@ -49,8 +49,16 @@ def test_a_registry_of_ones_own_has_one_name(external: Rendered) -> None:
     assert registry.push == registry.pull == "registry.example.com"
     assert registry.read == ""
     assert registry.insecure == []
-    assert registry.credentials_secret == "my-login"
+    assert registry.credentials_secret == registry.pull_credentials_secret == "my-login"
     assert "registry-push" not in external.of("Secret")
+
+
+def test_the_operator_reads_the_secrets_that_it_hands_on_and_no_other(render: Render, external: Rendered) -> None:
+    apart = render(*EXTERNAL, "--set", "registry.external.pullCredentialsSecretName=my-reader")
+
+    assert Settings.from_env(environment(apart)).installation.registry.pull_credentials_secret == "my-reader"
+    assert apart.of("Role")["edge-operator"]["rules"][0]["resourceNames"] == ["my-login", "my-reader"]
+    assert external.of("Role")["edge-operator"]["rules"][0]["resourceNames"] == ["my-login"]
 
 
 def test_values_reach_the_operator(render: Render) -> None:

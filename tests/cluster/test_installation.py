@@ -223,7 +223,7 @@ def test_the_operator_takes_no_secret_over(skerry: Cluster, act_as: As) -> None:
         skerry.kubectl("delete", "secret", "someones-push", "--namespace", SYSTEM)
 
     assert code == 403
-    assert "the operator may write only the Secrets with credentials that it makes for its Jobs" in message
+    assert "the operator may write only the Secrets with credentials that it makes for its Jobs and pods" in message
 
 
 def test_the_operator_is_allowed_all_that_it_tries(skerry: Cluster) -> None:

@@ -15,7 +15,7 @@ from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.manifests.job import optimization_job, push_secret
-from skerry.manifests.serving import budget, service, serving_deployment
+from skerry.manifests.serving import budget, pull_secret, service, serving_deployment
 from skerry.manifests.settings import InstallationSettings
 
 HERE = Path(__file__).parent
@@ -32,6 +32,22 @@ SETTINGS = InstallationSettings.model_validate(
         },
     }
 )
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+EXTERNAL = InstallationSettings.model_validate(
+    {
+        "optimizerImage": "registry.example.com/skerry-optimizer:1",
+        "serverImage": "registry.example.com/skerry-server:1",
+        "imagePullSecrets": ["images"],
+        "caBundle": CERTIFICATE,
+        "registry": {
+            "push": "registry.example.com",
+            "pull": "registry.example.com",
+            "prefix": "edge/models",
+            "credentialsSecret": "my-push",
+            "pullCredentialsSecret": "my-pull",
+        },
+    }
+)
 VARIANT = Variant(
     accelerator="cpu",
     optimization_job_name="digits-cpu-1",
@@ -45,18 +61,19 @@ def parent(kind: str, name: str, labels: dict[str, str] | None = None) -> dict[s
     return {"apiVersion": "skerry.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
-def job(**spec: Any) -> list[dict[str, Any]]:
+def job(settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
     wanted = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", **spec}
     owner = parent("OptimizationJob", "digits-cpu-1", {"skerry.dev/model": "digits"})
-    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), SETTINGS)
+    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings)
     return [push_secret(owner, {".dockerconfigjson": "e30="}), made]
 
 
-def serving(*, image_volumes: bool, **spec: Any) -> list[dict[str, Any]]:
+def serving(*, image_volumes: bool, settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
     owner = parent("EdgeDeployment", "front")
     wanted = EdgeDeploymentSpec.model_validate({"modelName": "digits", **spec})
-    made = serving_deployment(owner, wanted, VARIANT, SETTINGS, image_volumes=image_volumes)
-    found = [made, service(owner, wanted), budget(owner, wanted)]
+    made = serving_deployment(owner, wanted, VARIANT, settings, image_volumes=image_volumes)
+    secret = pull_secret(owner, {".dockerconfigjson": "e30="}) if settings.registry.pull_credentials_secret else None
+    found = [secret, made, service(owner, wanted), budget(owner, wanted)]
     return [document for document in found if document is not None]
 
 
@@ -74,6 +91,11 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "activeDeadlineSeconds": 600,
             "labels": {"kueue.x-k8s.io/queue-name": "edge"},
         },
+    ),
+    "job-own-registry": lambda: job(EXTERNAL),
+    "serving-own-registry": lambda: serving(image_volumes=True, settings=EXTERNAL, placement={"replicas": 1}),
+    "serving-own-registry-init-container": lambda: serving(
+        image_volumes=False, settings=EXTERNAL, placement={"replicas": 1}
     ),
     "serving-image-volume": lambda: serving(image_volumes=True, placement={"replicas": 1}),
     "serving-init-container": lambda: serving(

@@ -87,4 +87,4 @@ class TlsRegistry:
     @property
     def settings(self) -> StoreSettings:
         """Settings that trust the registry."""
-        return replace(self.registry.settings, insecure=frozenset(), ca_file=self.ca_file)
+        return replace(self.registry.settings, insecure=frozenset(), ca_bundle=self.ca_file.read_text(encoding="utf-8"))

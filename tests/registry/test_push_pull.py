@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skerry.api.jobcontract import ENV_CA_FILE, ENV_INSECURE_REGISTRIES, ENV_SOURCE_CREDENTIALS, ExitCode
+from skerry.api.jobcontract import ENV_CA_BUNDLE, ENV_INSECURE_REGISTRIES, ENV_SOURCE_CREDENTIALS, ExitCode
 from skerry.store import image
 from skerry.store.descriptors import Descriptor
 from skerry.store.errors import (
@@ -238,7 +238,7 @@ def test_limit_of_bytes(registry: RunningRegistry, model: dict[str, Path], tmp_p
 
 
 def test_untrusted_certificate(tls: TlsRegistry, tmp_path: Path) -> None:
-    settings = replace(tls.settings, ca_file=None)
+    settings = replace(tls.settings, ca_bundle="")
     with pytest.raises(AccessError, match="certificate is not trusted"):
         image.pull(tls.registry.reference("models/a:1"), tmp_path / "out", settings=settings, credentials=NOBODY)
 
@@ -374,7 +374,9 @@ def test_init_container_says_what_is_wrong(registry: RunningRegistry, tls: TlsRe
     untrusted = run_pull(f"oci://{tls.registry.address}/models/a:9", tmp_path / "out", {})
     assert untrusted.returncode == ExitCode.BAD_CONFIGURATION
     assert "not trusted" in untrusted.stderr
-    trusted = run_pull(f"oci://{tls.registry.address}/models/a:9", tmp_path / "out", {ENV_CA_FILE: str(tls.ca_file)})
+    trusted = run_pull(
+        f"oci://{tls.registry.address}/models/a:9", tmp_path / "out", {ENV_CA_BUNDLE: tls.settings.ca_bundle}
+    )
     assert trusted.returncode == ExitCode.BAD_INPUT
     (tmp_path / "file").write_bytes(b"")
     push({"model.xml": tmp_path / "file"}, registry.reference("models/a:1"), registry.settings, NOBODY, tmp_path)

@@ -53,6 +53,12 @@ imagePullSecrets:
 {{- if .Values.registry.embedded.enabled -}}registry-push{{- else -}}{{ .Values.registry.external.credentialsSecretName }}{{- end -}}
 {{- end }}
 
+{{- define "skerry.registry.pullSecret" -}}
+{{- if not .Values.registry.embedded.enabled -}}
+{{ .Values.registry.external.pullCredentialsSecretName | default .Values.registry.external.credentialsSecretName }}
+{{- end -}}
+{{- end }}
+
 {{- /* What the operator needs to know, as skerry.manifests.settings.InstallationSettings reads it. */ -}}
 {{- define "skerry.installation" -}}
 {{- $embedded := .Values.registry.embedded -}}
@@ -69,14 +75,17 @@ imagePullSecrets:
   "optimizerImage" (include "skerry.image" (dict "root" . "name" "optimizer"))
   "serverImage" (include "skerry.image" (dict "root" . "name" "server"))
   "imagePullPolicy" .Values.images.pullPolicy
+  "imagePullSecrets" .Values.images.pullSecrets
   "allowHttp" .Values.sources.allowHttp
+  "caBundle" .Values.sources.caBundle
   "imageVolumes" .Values.imageVolumes
   "optimizerResources" .Values.optimizer.resources
   "serverResources" .Values.server.resources
   "workSize" .Values.optimizer.workSize
   "registry" (dict
     "push" $push "pull" $pull "read" $read "prefix" .Values.registry.prefix "insecure" $insecure
-    "credentialsSecret" (include "skerry.registry.secret" .))
+    "credentialsSecret" (include "skerry.registry.secret" .)
+    "pullCredentialsSecret" (include "skerry.registry.pullSecret" .))
   | toJson -}}
 {{- end }}
 

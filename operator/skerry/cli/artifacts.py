@@ -187,7 +187,7 @@ def settings_for(reference: "Reference", *, insecure: bool, ca_file: Path | None
     return replace(
         found,
         insecure=found.insecure | ({reference.host} if insecure else set()),
-        ca_file=ca_file or found.ca_file,
+        ca_bundle=ca_file.read_text(encoding="utf-8", errors="replace") if ca_file else found.ca_bundle,
         patience_seconds=float(patience),
     )
 

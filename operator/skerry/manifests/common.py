@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+from skerry.api import jobcontract as contract
 from skerry.api import labels
 from skerry.api.types import Resources, Toleration
+from skerry.manifests.settings import InstallationSettings
 
 Document = dict[str, Any]
 USER: Final = 65532
@@ -65,6 +67,32 @@ def resources(wanted: Resources | None, default: Resources) -> Document:
         if name in requests and name not in (given.requests or {}):
             requests[name] = limits[name]
     return {"requests": requests, "limits": limits}
+
+
+def credentials_secret(parent: Document, name: str, credentials: dict[str, str]) -> Document:
+    """Return a copy of a registry's credentials beside the object that needs them, and owned by it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": parent["metadata"]["namespace"],
+            "labels": recommended_labels("skerry", parent["metadata"]["name"], "credentials"),
+            "ownerReferences": [owner(parent)],
+        },
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": credentials,
+    }
+
+
+def image_pull_secrets(names: list[str]) -> Document:
+    """Return the part of a pod's spec that names Secrets to pull images with; nothing where there are none."""
+    return {"imagePullSecrets": [{"name": name} for name in names]} if names else {}
+
+
+def trust(settings: InstallationSettings) -> dict[str, str]:
+    """Return the environment variable with further certificate authorities; nothing where there are none."""
+    return {contract.ENV_CA_BUNDLE: settings.ca_bundle} if settings.ca_bundle else {}
 
 
 def tolerations(wanted: list[Toleration] | None) -> list[Document]:

@@ -11,11 +11,14 @@ from skerry.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     Document,
+    credentials_secret,
     environment,
+    image_pull_secrets,
     owner,
     recommended_labels,
     resources,
     tolerations,
+    trust,
 )
 from skerry.manifests.settings import InstallationSettings
 
@@ -30,7 +33,7 @@ TERMINATION_SECONDS: Final = 10
 
 def push_secret_name(job: str) -> str:
     """Return the name of the Secret with the credentials to publish."""
-    return f"{job[:58]}-push"
+    return f"{job}-push"
 
 
 def repository(namespace: str, model: str, prefix: str) -> str:
@@ -48,19 +51,7 @@ def claims(spec: OptimizationJobSpec) -> list[str]:
 
 def push_secret(optimization: Document, credentials: dict[str, str]) -> Document:
     """Return the Secret with the registry's credentials, in the namespace of the optimization."""
-    metadata = optimization["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": push_secret_name(metadata["name"]),
-            "namespace": metadata["namespace"],
-            "labels": recommended_labels("skerry", metadata["name"], "credentials"),
-            "ownerReferences": [owner(optimization)],
-        },
-        "type": "kubernetes.io/dockerconfigjson",
-        "data": credentials,
-    }
+    return credentials_secret(optimization, push_secret_name(optimization["metadata"]["name"]), credentials)
 
 
 def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings) -> Document:
@@ -111,6 +102,7 @@ def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings
                     "tolerations": tolerations(wanted.tolerations),
                     "containers": [_container(name, namespace, model, spec, settings)],
                     "volumes": _volumes(name, spec, settings),
+                    **image_pull_secrets(settings.image_pull_secrets),
                 },
             },
         },
@@ -135,6 +127,7 @@ def _container(
         contract.ENV_TAG: name,
         contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
         contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
+        **trust(settings),
         contract.ENV_WORK: WORK,
         contract.ENV_PVC_ROOT: CLAIMS,
         contract.ENV_TERMINATION_LOG: TERMINATION_LOG,
@@ -179,7 +172,8 @@ def _container(
 def _volumes(name: str, spec: OptimizationJobSpec, settings: InstallationSettings) -> list[Document]:
     volumes: list[Document] = [{"name": "work", "emptyDir": {"sizeLimit": settings.work_size}}]
     if spec.model.credentials_secret_name:
-        secret = {"secretName": spec.model.credentials_secret_name, "optional": False}
+        # Optional, so that the optimizer can say that it is missing; the kubelet would wait and say so in no status.
+        secret = {"secretName": spec.model.credentials_secret_name, "optional": True}
         volumes.append({"name": "source-credentials", "secret": secret})
     if settings.registry.credentials_secret:
         volumes.append({"name": "push-credentials", "secret": {"secretName": push_secret_name(name)}})

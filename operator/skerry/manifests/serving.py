@@ -12,10 +12,14 @@ from skerry.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
     Document,
+    credentials_secret,
+    environment,
+    image_pull_secrets,
     owner,
     recommended_labels,
     resources,
     tolerations,
+    trust,
 )
 from skerry.manifests.settings import InstallationSettings
 from skerry.store.references import SCHEME
@@ -23,10 +27,21 @@ from skerry.store.references import SCHEME
 CONTAINER: Final = "server"
 PORT: Final = 8080
 MODEL_PATH: Final = "/models/model"
+CREDENTIALS: Final = "/credentials"
 DRAIN_SECONDS: Final = 5
 FINISH_SECONDS: Final = 20
 START_SECONDS: Final = 600
 _PERIOD: Final = 2
+
+
+def pull_secret_name(deployment: str) -> str:
+    """Return the name of the Secret with the credentials to pull variants."""
+    return f"{deployment}-pull"
+
+
+def pull_secret(deployment: Document, credentials: dict[str, str]) -> Document:
+    """Return the Secret with the registry's credentials, in the namespace of the deployment."""
+    return credentials_secret(deployment, pull_secret_name(deployment["metadata"]["name"]), credentials)
 
 
 def selector(name: str) -> dict[str, str]:
@@ -133,6 +148,9 @@ def _pod(
         "containers": [_container(spec, settings)],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
     }
+    # The kubelet mounts an image volume with the same Secrets as it pulls the pod's images.
+    secrets = [pull_secret_name(name)] if settings.registry.pull_credentials_secret else []
+    pod |= image_pull_secrets([*settings.image_pull_secrets, *(secrets if image_volumes else [])])
     if placement.priority_class_name:
         pod["priorityClassName"] = placement.priority_class_name
     if placement.topology_key:
@@ -151,6 +169,7 @@ def _pod(
     else:
         pod["volumes"].append({"name": "model", "emptyDir": {"sizeLimit": settings.work_size}})
         pod["initContainers"] = [_fetcher(reference, settings)]
+        pod["volumes"] += [{"name": "credentials", "secret": {"secretName": secret}} for secret in secrets]
     return pod
 
 
@@ -191,19 +210,23 @@ def _fetcher(reference: str, settings: InstallationSettings) -> Document:
     host, _, path = reference.partition("/")
     registry = settings.registry
     where = f"{registry.read or registry.push}/{path}" if host == registry.pull else reference
+    values = {contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure), **trust(settings)}
+    values["TMPDIR"] = "/tmp"  # noqa: S108 - of the container
+    mounts: list[Document] = []
+    if registry.pull_credentials_secret:
+        values[contract.ENV_SOURCE_CREDENTIALS] = CREDENTIALS
+        mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
     return {
         "name": "fetch",
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["/opt/skerry/bin/python", "-m", "skerry.store.pull", where, MODEL_PATH],
-        "env": [
-            {"name": contract.ENV_INSECURE_REGISTRIES, "value": ",".join(registry.insecure)},
-            {"name": "TMPDIR", "value": "/tmp"},  # noqa: S108 - of the container
-        ],
+        "env": environment(values),
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "model", "mountPath": MODEL_PATH},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
+            *mounts,
         ],
     }

@@ -19,7 +19,9 @@ class RegistrySettings(ApiModel):
         read: host[:port] by which pods read without credentials; empty: the push name.
         prefix: Path before namespace and model.
         insecure: host[:port] of registries that speak plain HTTP.
-        credentials_secret: Secret of type kubernetes.io/dockerconfigjson in the operator's namespace; empty: none.
+        credentials_secret: Secret of type kubernetes.io/dockerconfigjson in the operator's namespace, to push; empty:
+            none.
+        pull_credentials_secret: The same to pull, for nodes and init containers; empty: none is needed.
     """
 
     push: str
@@ -28,6 +30,7 @@ class RegistrySettings(ApiModel):
     prefix: str = "models"
     insecure: list[str] = Field(default_factory=list)
     credentials_secret: str = ""
+    pull_credentials_secret: str = ""
 
 
 class InstallationSettings(ApiModel):
@@ -37,8 +40,10 @@ class InstallationSettings(ApiModel):
         optimizer_image: Image of optimization Jobs.
         server_image: Image of inference pods.
         image_pull_policy: Pull policy of both.
+        image_pull_secrets: Names of Secrets to pull them with, looked for in the namespaces of the pods.
         registry: Where variants go.
         allow_http: Whether http:// sources are allowed.
+        ca_bundle: Certificate authorities, in PEM, that sources and registries may use beside the public ones.
         image_volumes: Whether variants are mounted as image volumes; Auto: from Kubernetes 1.35 on.
         optimizer_resources: Resources of optimizer containers where the spec says nothing.
         server_resources: Resources of server containers where the spec says nothing.
@@ -48,8 +53,10 @@ class InstallationSettings(ApiModel):
     optimizer_image: str
     server_image: str
     image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: list[str] = Field(default_factory=list)
     registry: RegistrySettings
     allow_http: bool = False
+    ca_bundle: str = ""
     image_volumes: Literal["Auto", "Always", "Never"] = "Auto"
     optimizer_resources: Resources = Resources(
         requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "1", "memory": "4Gi"}

@@ -138,14 +138,17 @@ def run(environ: Mapping[str, str], reporter: LineReporter) -> tuple[ExitCode, J
 
 def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
     spec = _spec(environ)
+    source = spec.model.uri.partition("://")[2].partition("/")[0]
+    repository = _required(environ, contract.ENV_PUSH_REPOSITORY)
+    registry = repository.partition("/")[0]
     transfer = Transfer(
         settings=StoreSettings.from_env(environ),
-        read=Credentials.from_folder(_folder(environ, contract.ENV_SOURCE_CREDENTIALS)),
-        write=Credentials.from_folder(_folder(environ, contract.ENV_PUSH_CREDENTIALS)),
+        read=Credentials.from_folder(_folder(environ, contract.ENV_SOURCE_CREDENTIALS), source),
+        write=Credentials.from_folder(_folder(environ, contract.ENV_PUSH_CREDENTIALS), registry),
         notify=reporter.remark,
     )
     where = Destination(
-        _required(environ, contract.ENV_PUSH_REPOSITORY),
+        repository,
         _required(environ, contract.ENV_PULL_REPOSITORY),
         _required(environ, contract.ENV_TAG),
     )

@@ -9,7 +9,7 @@ from skerry.api import labels
 from skerry.api.conditions import find
 from skerry.api.meta import ApiModel, Condition
 from skerry.kube.gateway import Document, Gateway
-from skerry.kube.resources import NODE_PROFILES, Resource
+from skerry.kube.resources import NODE_PROFILES, SECRETS, Resource
 from skerry.manifests.settings import InstallationSettings
 
 
@@ -53,6 +53,17 @@ def accelerators_of(profiles: list[Document]) -> frozenset[str]:
 async def present(gateway: Gateway) -> frozenset[str]:
     """Return the names of the accelerators that the cluster's nodes have."""
     return accelerators_of(await gateway.list(NODE_PROFILES))
+
+
+async def registry_credentials(context: Context, name: str) -> dict[str, str] | None:
+    """Return the data of a Secret in the operator's namespace, or None when it is not there."""
+    secret = await context.gateway.get(SECRETS, context.namespace, name)
+    return None if secret is None else dict(secret.get("data", {}))
+
+
+def missing_credentials(context: Context, name: str) -> str:
+    """Return what is told while that Secret is missing."""
+    return f"the registry's credentials are missing: there is no Secret {context.namespace}/{name}"
 
 
 def managed_selector(name: str, value: str) -> str:

@@ -17,9 +17,19 @@ from skerry.kube.resources import BUDGETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, EDGE_M
 from skerry.manifests import serving
 from skerry.manifests.common import owned_by
 from skerry.planning.placement import choose_variant
-from skerry.reconcile.base import Context, Key, conditions_of, gone, present, report
+from skerry.reconcile.base import (
+    Context,
+    Key,
+    conditions_of,
+    gone,
+    missing_credentials,
+    present,
+    registry_credentials,
+    report,
+)
 
 POLL_SECONDS: Final = 3.0
+MISSING_SECONDS: Final = 30.0
 PROBED_PODS: Final = 50
 
 
@@ -45,6 +55,11 @@ async def reconcile(context: Context, key: Key) -> float | None:
             f"a {taken} named {key.name} exists already and is not Skerry's: rename this EdgeDeployment or remove it"
         )
         return await _report(context, document, spec, _Answer(False, DeploymentReason.NAME_TAKEN, message), None)  # noqa: FBT003
+    if not await _share_credentials(context, document):
+        told = missing_credentials(context, context.settings.registry.pull_credentials_secret)
+        answer = _Answer(False, DeploymentReason.REGISTRY_UNREACHABLE, told)  # noqa: FBT003
+        await _report(context, document, spec, answer, None)
+        return MISSING_SECONDS
     chosen = await _chosen(context, key, spec)
     current = await gateway.get(DEPLOYMENTS, key.namespace, key.name)
     if isinstance(chosen, Variant):
@@ -67,6 +82,18 @@ async def _taken(context: Context, document: Document) -> str | None:
         if found is not None and not owned_by(found, metadata["uid"]):
             return resource.kind
     return None
+
+
+async def _share_credentials(context: Context, document: Document) -> bool:
+    """Put the credentials to pull beside the pods that need them; tell whether all that is needed is there."""
+    name = context.settings.registry.pull_credentials_secret
+    if not name:
+        return True
+    credentials = await registry_credentials(context, name)
+    if credentials is None:
+        return False
+    await context.gateway.apply(serving.pull_secret(document, credentials))
+    return True
 
 
 async def _chosen(context: Context, key: Key, spec: EdgeDeploymentSpec) -> Variant | _Answer:

@@ -9,11 +9,20 @@ from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatu
 from skerry.api.reasons import ConditionType, JobReason
 from skerry.api.types import CandidateResult
 from skerry.kube.gateway import Document
-from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS, SECRETS
+from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS
 from skerry.manifests import job as manifest
 from skerry.manifests.common import owned_by
 from skerry.planning.jobs import JobState, Phase, ProgressState, assess, newest, read_progress
-from skerry.reconcile.base import Context, Key, conditions_of, gone, present, report
+from skerry.reconcile.base import (
+    Context,
+    Key,
+    conditions_of,
+    gone,
+    missing_credentials,
+    present,
+    registry_credentials,
+    report,
+)
 
 POLL_SECONDS: Final = 3.0
 GONE_SECONDS: Final = 1.0
@@ -83,17 +92,13 @@ async def _begin(
         state = _waiting(JobReason.WAITING_FOR_ACCELERATOR, message)
         await _report(context, document, status, spec, state, ProgressState())
         return None
-    if context.settings.registry.credentials_secret:
-        secret = await gateway.get(SECRETS, context.namespace, context.settings.registry.credentials_secret)
-        if secret is None:
-            message = (
-                f"the registry's credentials are missing: there is no Secret "
-                f"{context.namespace}/{context.settings.registry.credentials_secret}"
-            )
-            state = _waiting(JobReason.REGISTRY_UNREACHABLE, message)
+    if name := context.settings.registry.credentials_secret:
+        credentials = await registry_credentials(context, name)
+        if credentials is None:
+            state = _waiting(JobReason.REGISTRY_UNREACHABLE, missing_credentials(context, name))
             await _report(context, document, status, spec, state, ProgressState())
             return FOREIGN_SECONDS
-        await gateway.apply(manifest.push_secret(document, secret["data"]))
+        await gateway.apply(manifest.push_secret(document, credentials))
     await gateway.apply(manifest.optimization_job(document, spec, context.settings))
     state = _waiting(JobReason.PENDING, f"the Job {namespace}/{document['metadata']['name']} was made")
     await _report(context, document, status, spec, state, ProgressState())

@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
     try:
         settings = StoreSettings.from_env(os.environ)
         secret = os.environ.get(jobcontract.ENV_SOURCE_CREDENTIALS)
-        credentials = Credentials.from_folder(Path(secret) if secret else None)
         reference = Reference.parse(arguments[1])
+        credentials = Credentials.from_folder(Path(secret) if secret else None, reference.host)
         _ensure(reference, Path(arguments[2]), settings, credentials)
     except UnreachableError as error:
         sys.stderr.write(f"{error}\n")

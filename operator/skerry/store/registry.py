@@ -50,8 +50,8 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def manifest(self, reference: Reference) -> tuple[dict[str, Any], str]:
-        """Return a manifest and its digest `sha256:…`, checked.
+    def manifest(self, reference: Reference, *, push: bool = False) -> tuple[dict[str, Any], str]:
+        """Return a manifest and its digest `sha256:…`, checked; `push` takes the token of the push that goes on.
 
         Raises:
             NotFoundError: There is none under that tag or digest.
@@ -61,7 +61,7 @@ class Registry:
         accept = {"Accept": f"{MANIFEST_TYPE}, {INDEX_TYPE}, {_DOCKER_MANIFEST}"}
         path = f"{reference.path}/manifests/{reference.selector}"
         try:
-            with self._request("GET", path, reference, what, headers=accept) as response:
+            with self._request("GET", path, reference, what, push=push, headers=accept) as response:
                 body = _read(response, MANIFEST_LIMIT, what)
         except NotFoundError as error:
             message = (

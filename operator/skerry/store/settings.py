@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from skerry.api import jobcontract
-from skerry.store.errors import AccessError
+from skerry.store.errors import AccessError, UnreachableError
 
 DOCKER_CONFIG: Final = ".dockerconfigjson"
 _GIB: Final = 1024**3
@@ -25,18 +25,17 @@ class Login:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Logins by `host[:port]`, and one for everything else."""
+    """Logins by `host[:port]`: a password is never shown to another server than the one that it is for."""
 
     by_host: Mapping[str, Login] = field(default_factory=dict)
-    otherwise: Login | None = None
 
     def login(self, host: str) -> Login | None:
         """Return the login for `host[:port]`."""
-        return self.by_host.get(host, self.otherwise)
+        return self.by_host.get(host)
 
     def merged(self, other: "Credentials") -> "Credentials":
         """Return both; this one's count first."""
-        return Credentials({**other.by_host, **self.by_host}, self.otherwise or other.otherwise)
+        return Credentials({**other.by_host, **self.by_host})
 
     @staticmethod
     def from_docker_config(text: str) -> "Credentials":
@@ -54,10 +53,15 @@ class Credentials:
         return Credentials({host: login for host, login in logins.items() if login is not None})
 
     @staticmethod
-    def from_folder(folder: Path | None) -> "Credentials":
+    def from_folder(folder: Path | None, host: str) -> "Credentials":
         """Read a mounted Secret: `.dockerconfigjson`, or `username` and `password`; nothing when there is no folder.
 
+        Args:
+            folder: Where the Secret is mounted.
+            host: `host[:port]` that `username` and `password` are for.
+
         Raises:
+            UnreachableError: The folder is empty: the Secret does not exist yet.
             AccessError: The folder holds neither.
         """
         if folder is None:
@@ -68,7 +72,10 @@ class Credentials:
         if user.is_file() and password.is_file():
             # A Secret made from a file ends in the newline that the editor left.
             texts = (path.read_text(encoding="utf-8").rstrip("\r\n") for path in (user, password))
-            return Credentials(otherwise=Login(*texts))
+            return Credentials({host: Login(*texts)})
+        if not any(folder.glob("[!.]*")):
+            message = "the Secret with the credentials does not exist yet, or is empty"
+            raise UnreachableError(message)
         message = (
             "the credentials Secret must be of type kubernetes.io/dockerconfigjson, or kubernetes.io/basic-auth with "
             "username and password"
@@ -97,7 +104,7 @@ class StoreSettings:
     Attributes:
         insecure: `host[:port]` of registries that speak plain HTTP.
         allow_http: Whether http:// sources are allowed.
-        ca_file: Certificate authorities trusted beside the system's.
+        ca_bundle: Certificate authorities trusted beside the system's, in PEM.
         pvc_root: Folder below which claim NAME is mounted as NAME.
         max_bytes: Most bytes of one source, packed or unpacked.
         patience_seconds: For how long an unreachable server is tried again.
@@ -105,7 +112,7 @@ class StoreSettings:
 
     insecure: frozenset[str] = frozenset()
     allow_http: bool = False
-    ca_file: Path | None = None
+    ca_bundle: str = ""
     pvc_root: Path | None = None
     max_bytes: int = 16 * _GIB
     patience_seconds: float = 300.0
@@ -117,10 +124,6 @@ class StoreSettings:
         return StoreSettings(
             insecure=frozenset(host.strip() for host in hosts if host.strip()),
             allow_http=environ.get(jobcontract.ENV_ALLOW_HTTP, "").lower() == "true",
-            ca_file=_path(environ, jobcontract.ENV_CA_FILE),
-            pvc_root=_path(environ, jobcontract.ENV_PVC_ROOT),
+            ca_bundle=environ.get(jobcontract.ENV_CA_BUNDLE, ""),
+            pvc_root=Path(root) if (root := environ.get(jobcontract.ENV_PVC_ROOT)) else None,
         )
-
-
-def _path(environ: Mapping[str, str], name: str) -> Path | None:
-    return Path(value) if (value := environ.get(name)) else None

@@ -32,14 +32,14 @@ def client(settings: StoreSettings) -> httpx.Client:
     redirects to http://, nor where a registry sends us for a token.
 
     Raises:
-        AccessError: The file of extra authorities cannot be read.
+        AccessError: The bundle of extra authorities is not PEM.
     """
     context = ssl.create_default_context()
-    if settings.ca_file is not None:
+    if settings.ca_bundle:
         try:
-            context.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            message = f"the file of certificate authorities {settings.ca_file} cannot be used: {error}"
+            context.load_verify_locations(cadata=settings.ca_bundle)
+        except (ValueError, ssl.SSLError) as error:
+            message = f"the bundle of certificate authorities is not PEM: {error}"
             raise AccessError(message) from error
 
     def guard(request: httpx.Request) -> None:

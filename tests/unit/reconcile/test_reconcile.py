@@ -1,5 +1,6 @@
 """What the reconcilers do to the cluster, step by step, against a fake API server."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -275,6 +276,25 @@ async def test_a_silent_fallback_to_another_device_is_a_failure(
     status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
     assert condition(status, "Ready") == ("False", "AccelerationNotVerified")
     assert condition(status, "AccelerationVerified")[0] == "False"
+
+
+async def test_credentials_to_pull_are_put_beside_the_pods(gateway: FakeGateway, context: Context, served: str) -> None:
+    registry = context.settings.registry.model_copy(update={"pull_credentials_secret": "reader"})
+    private = dataclasses.replace(context, settings=context.settings.model_copy(update={"registry": registry}))
+
+    await deploy(private)
+    waiting = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+    metadata = {"name": "reader", "namespace": "skerry-system"}
+    gateway.put({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {".dockerconfigjson": "e30="}})
+    await deploy(private)
+
+    assert condition(waiting, "Ready") == ("False", "RegistryUnreachable")
+    assert "there is no Secret skerry-system/reader" in waiting["status"]["conditions"][0]["message"]
+    secret = gateway.one(SECRETS, "vision", f"{served}-pull")
+    assert secret["data"] == {".dockerconfigjson": "e30="}
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == waiting["metadata"]["uid"]
+    pod = gateway.one(DEPLOYMENTS, "vision", served)["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": f"{served}-pull"}]
 
 
 async def test_when_the_model_goes_away_what_serves_goes_on(

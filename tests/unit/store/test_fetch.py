@@ -41,12 +41,13 @@ class Get:
     def __call__(
         self, uri: str, sha256: str | None, settings: StoreSettings = HTTP, login: Login | None = None
     ) -> Fetched:
+        host = uri.partition("://")[2].partition("/")[0]
         return fetch(
             uri,
             self.folder / "fetched",
             sha256=sha256,
             settings=settings,
-            credentials=Credentials(otherwise=login),
+            credentials=Credentials({host: login} if login else {}),
             notify=self.remarks.append,
             advance=self.advanced.append,
         )

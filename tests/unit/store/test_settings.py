@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skerry.api import jobcontract
-from skerry.store.errors import AccessError
+from skerry.store.errors import AccessError, UnreachableError
 from skerry.store.settings import Credentials, Login, StoreSettings
 
 
@@ -42,22 +42,27 @@ def test_what_is_no_docker_configuration(text: str) -> None:
 
 
 def test_secrets_of_both_types(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()  # what the kubelet keeps in every mounted Secret
+    with pytest.raises(UnreachableError, match="does not exist yet, or is empty"):
+        Credentials.from_folder(tmp_path, "host")
     (tmp_path / "username").write_text("edge\n", encoding="utf-8")
     with pytest.raises(AccessError, match=r"dockerconfigjson, or kubernetes\.io/basic-auth"):
-        Credentials.from_folder(tmp_path)
+        Credentials.from_folder(tmp_path, "host")
     (tmp_path / "password").write_text("secret\n", encoding="utf-8")
-    assert Credentials.from_folder(tmp_path).login("anywhere") == Login("edge", "secret")
+    assert Credentials.from_folder(tmp_path, "host").login("host") == Login("edge", "secret")
+    assert Credentials.from_folder(tmp_path, "host").login("elsewhere") is None
     config = {"auths": {"host": {"username": "a", "password": "b"}}}
     (tmp_path / ".dockerconfigjson").write_text(json.dumps(config), encoding="utf-8")
-    assert Credentials.from_folder(tmp_path).login("anywhere") is None
-    assert Credentials.from_folder(None) == Credentials()
+    assert Credentials.from_folder(tmp_path, "other").login("other") is None
+    assert Credentials.from_folder(tmp_path, "other").login("host") == Login("a", "b")
+    assert Credentials.from_folder(None, "host") == Credentials()
 
 
 def test_of_two_credentials_the_first_counts() -> None:
     first = Credentials({"a": Login("1", "1")})
-    second = Credentials({"a": Login("2", "2"), "b": Login("2", "2")}, Login("3", "3"))
+    second = Credentials({"a": Login("2", "2"), "b": Login("2", "2")})
     merged = first.merged(second)
-    assert [merged.login(host) for host in "abc"] == [Login("1", "1"), Login("2", "2"), Login("3", "3")]
+    assert [merged.login(host) for host in "abc"] == [Login("1", "1"), Login("2", "2"), None]
 
 
 def test_a_password_is_not_shown() -> None:
@@ -68,11 +73,11 @@ def test_settings_from_the_environment() -> None:
     environ = {
         jobcontract.ENV_INSECURE_REGISTRIES: "a:5000, b,",
         jobcontract.ENV_ALLOW_HTTP: "true",
-        jobcontract.ENV_CA_FILE: "/ca.pem",
+        jobcontract.ENV_CA_BUNDLE: "PEM",
         jobcontract.ENV_PVC_ROOT: "/claims",
     }
     settings = StoreSettings.from_env(environ)
     assert settings.insecure == {"a:5000", "b"}
     assert settings.allow_http
-    assert (settings.ca_file, settings.pvc_root) == (Path("/ca.pem"), Path("/claims"))
+    assert (settings.ca_bundle, settings.pvc_root) == ("PEM", Path("/claims"))
     assert StoreSettings.from_env({}) == StoreSettings()
