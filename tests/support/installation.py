@@ -24,14 +24,14 @@ REGISTRY = f"registry.{SYSTEM}:5000"
 Document = dict[str, Any]
 
 
-def install(cluster: Cluster) -> None:
-    """Install Skerry, or bring it to this checkout's state."""
+def install(cluster: Cluster, *more: str) -> None:
+    """Install Skerry, or bring it to this checkout's state, with more words for Helm."""
     images = cluster.images()
     cluster.load(images.values())
     values = [word for name, image in images.items() for word in ("--set", f"images.{name}={image}")]
     chart = ROOT / "charts" / "skerry"
     command = ("upgrade", "--install", "skerry", chart, "--namespace", SYSTEM, "--create-namespace")
-    cluster.helm(*command, *values, "--wait", "--timeout", "300s")
+    cluster.helm(*command, *values, *more, "--wait", "--timeout", "300s")
 
 
 def eventually(look: Callable[[], object], what: str, seconds: float = 180.0) -> Any:
