@@ -9,20 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tritonclient.http as triton
 import trustme
 import yaml
 
 from devcluster import Cluster
-from skerry.store.image import Layer, push_image
-from skerry.store.references import Reference
 from skerry.store.settings import Credentials, Login, StoreSettings
 from skerry.store.trees import sha256
 from tests.registry.running import HTPASSWD, PASSWORD, USER
 from tests.support import fileserver, models
-from tests.support.installation import SYSTEM, Document, condition, eventually, forwarded, install
+from tests.support.installation import SYSTEM, Document, condition, eventually, forwarded, install, push_to
 from tests.support.workspace import Workspace, edge_deployment, edge_model, workspace
 
 pytestmark = pytest.mark.cluster
@@ -128,17 +124,8 @@ def fill(space: Workspace, files: dict[str, Path], authority: trustme.CA, work: 
     """Push the files into the private registry."""
     with forwarded(space.cluster, NAMESPACE, "elsewhere", 5000) as port:
         host = f"localhost:{port}"
-        bundle = authority.cert_pem.bytes().decode()
-        for name, path in files.items():
-            push_image(
-                [Layer({path.name: path})],
-                Reference.parse(f"{host}/{name}"),
-                artifact_type="application/vnd.skerry.source.v1",
-                annotations={},
-                settings=StoreSettings(ca_bundle=bundle),
-                credentials=Credentials({host: Login(USER, PASSWORD)}),
-                work=work,
-            )
+        settings = StoreSettings(ca_bundle=authority.cert_pem.bytes().decode())
+        push_to(host, files, settings, Credentials({host: Login(USER, PASSWORD)}), work)
 
 
 def site_values(authority: trustme.CA) -> Document:
@@ -219,9 +206,4 @@ def test_a_variant_is_served_from_a_private_registry_without_image_volumes(model
     assert [each["name"] for each in pod["spec"]["initContainers"]] == ["fetch"]
     secret = space.get("secret", "private-pull")
     assert secret["metadata"]["ownerReferences"][0]["kind"] == "EdgeDeployment"
-    with forwarded(space.cluster, NAMESPACE, "private", 8080) as port:
-        client = triton.InferenceServerClient(f"localhost:{port}")
-        tensor = triton.InferInput("features", [1, models.FEATURES], "FP32")
-        tensor.set_data_from_numpy(np.ones((1, models.FEATURES), np.float32))
-        assert client.infer("oci", [tensor]).as_numpy("scores").shape == (1, models.CLASSES)
-        client.close()
+    assert space.ask("private", "oci") == (2, models.CLASSES)

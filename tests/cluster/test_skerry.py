@@ -4,13 +4,11 @@ import functools
 import json
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-import tritonclient.http as triton
 
 from devcluster import Cluster
 from tests.support import models
-from tests.support.installation import REGISTRY, SYSTEM, condition, eventually, forwarded, push
+from tests.support.installation import REGISTRY, SYSTEM, condition, eventually, push
 from tests.support.workspace import QUICK, Workspace, edge_deployment, edge_model, workspace
 
 pytestmark = pytest.mark.cluster
@@ -59,12 +57,7 @@ def test_a_model_is_optimized_published_served_and_asked(space: Workspace) -> No
     assert job["status"]["reportArtifact"].startswith("oci://")
     assert served["status"]["devices"] == "CPU:2"
     assert condition(served, "AccelerationVerified")[0] == "True"
-    with forwarded(space.cluster, NAMESPACE, "good", 8080) as port:
-        client = triton.InferenceServerClient(f"localhost:{port}")
-        tensor = triton.InferInput("features", [2, models.FEATURES], "FP32")
-        tensor.set_data_from_numpy(np.ones((2, models.FEATURES), np.float32))
-        assert client.infer("good", [tensor]).as_numpy("scores").shape == (2, models.CLASSES)
-        client.close()
+    assert space.ask("good", "good") == (2, models.CLASSES)
     reasons = {event["reason"] for event in space.cluster.get("events", "--namespace", NAMESPACE)}
     assert {"Optimized", "Serving"} <= reasons
 

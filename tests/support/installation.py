@@ -84,16 +84,23 @@ def push(cluster: Cluster, files: Mapping[str, Path], work: Path) -> None:
     with forwarded(cluster, SYSTEM, "registry", 5000) as port:
         host = f"localhost:{port}"
         credentials = Credentials({host: Login(login["username"], login["password"])})
-        for name, path in files.items():
-            push_image(
-                [Layer({path.name: path})],
-                Reference.parse(f"{host}/{name}"),
-                artifact_type="application/vnd.skerry.source.v1",
-                annotations={},
-                settings=StoreSettings(insecure=frozenset({host})),
-                credentials=credentials,
-                work=work,
-            )
+        push_to(host, files, StoreSettings(insecure=frozenset({host})), credentials, work)
+
+
+def push_to(
+    host: str, files: Mapping[str, Path], settings: StoreSettings, credentials: Credentials, work: Path
+) -> None:
+    """Push files to a registry, each as `REPOSITORY:TAG`."""
+    for name, path in files.items():
+        push_image(
+            [Layer({path.name: path})],
+            Reference.parse(f"{host}/{name}"),
+            artifact_type="application/vnd.skerry.source.v1",
+            annotations={},
+            settings=settings,
+            credentials=credentials,
+            work=work,
+        )
 
 
 def condition(document: Document, kind: str) -> tuple[str, str, str]:

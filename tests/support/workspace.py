@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.http as triton
 
 from devcluster import Cluster
-from tests.support.installation import REGISTRY, Document, apply, condition, eventually
+from tests.support import models
+from tests.support.installation import REGISTRY, Document, apply, condition, eventually, forwarded
 
 QUICK = [{"framework": "OpenVINO", "precision": "FP32", "technique": "Conversion"}]
 """One candidate that is made in a moment."""
@@ -62,6 +65,17 @@ class Workspace:
     def listed(self, kind: str, selector: str) -> list[Document]:
         """Return the objects with such labels."""
         return self.cluster.get(kind, "--namespace", self.namespace, "--selector", selector)
+
+    def ask(self, deployment: str, model: str) -> tuple[int, ...]:
+        """Have two samples of the small classifier answered, as any client would; return the shape of the answer."""
+        with forwarded(self.cluster, self.namespace, deployment, 8080) as port:
+            client = triton.InferenceServerClient(f"localhost:{port}")
+            tensor = triton.InferInput("features", [2, models.FEATURES], "FP32")
+            tensor.set_data_from_numpy(np.ones((2, models.FEATURES), np.float32))
+            found = client.infer(model, [tensor]).as_numpy("scores")
+            client.close()
+        assert found is not None
+        return tuple(found.shape)
 
     def until(self, kind: str, name: str, reason: str, *, of: str = "Ready", seconds: float = 180) -> Document:
         """Wait until a condition has a reason, and return the object."""
