@@ -47,6 +47,14 @@ def positive(word: str) -> int:
     return int(word)
 
 
+def fallback(word: str) -> str:
+    """Return Allow or Deny."""
+    if word not in {"Allow", "Deny"}:
+        message = f"{word!r} is neither Allow nor Deny"
+        raise argparse.ArgumentTypeError(message)
+    return word
+
+
 def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="skerry-server", description=__doc__)
     cores = len(os.sched_getaffinity(0))
@@ -61,6 +69,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         "--max-batch", positive, Limits.batch, text="most samples of a request where the model leaves it free"
     )
     parser.option("--max-waiting", positive, Limits.waiting, text="most requests that wait for the model")
+    parser.option("--fallback", fallback, "Allow", text="Deny: not ready while another device executes the model")
     parser.option("--grace-seconds", positive, 20, text="for how long requests are finished at the end")
     return parser.parse_args(words)
 
@@ -81,7 +90,8 @@ def main(words: list[str] | None = None) -> int:
         batch=given.max_batch,
         waiting=given.max_waiting,
     )
-    app = App(given.model_dir, given.model_name, given.threads, limits)
+    required = given.fallback == "Deny"
+    app = App(given.model_dir, given.model_name, given.threads, limits, device_required=required)
     config = uvicorn.Config(
         app,
         host=given.host,

@@ -51,12 +51,23 @@ def _error(error: RequestError) -> Answer:
 
 
 class App:
-    """Serves one model; live at once, ready when the model has been loaded and run."""
+    """Serves one model; live at once, ready when the model has been loaded and run.
+
+    Where the device is required, it does not get ready while another one executes: it says so, but takes no traffic.
+    """
 
     def __init__(
-        self, folder: Path, name: str, threads: int, limits: Limits, clock: Callable[[], float] = time.perf_counter
+        self,
+        folder: Path,
+        name: str,
+        threads: int,
+        limits: Limits,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        device_required: bool = False,
     ) -> None:
         self._folder = folder
+        self._device_required = device_required
         self._name = name
         self._threads = threads
         self._limits = limits
@@ -186,9 +197,12 @@ class App:
         return None
 
     def _readiness(self) -> Answer:
-        if self.ready:
-            return Answer(200, b'{"ready":true}')
-        raise self._not_ready()
+        if self._model is None:
+            raise self._not_ready()
+        if self._device_required and not self._model.verified:
+            facts, device = self._model.facts, self._model.engine.device
+            raise RequestError(503, f"the model executes on {device}, but {facts.device} is required", RETRY)
+        return Answer(200, b'{"ready":true}')
 
     def _not_ready(self) -> RequestError:
         return RequestError(503, str(self._failure or "the model is being loaded"), RETRY)

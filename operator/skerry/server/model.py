@@ -67,6 +67,11 @@ class ServedModel:
                 raise ArtifactError(message)
         return model
 
+    @property
+    def verified(self) -> bool:
+        """Whether the device that executes is the one that the variant was made for."""
+        return self.engine.device == self.facts.device
+
     def zeros(self) -> dict[str, Array]:
         """Return the smallest inputs that the model takes."""
         return {

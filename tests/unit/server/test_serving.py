@@ -331,3 +331,23 @@ async def test_a_variant_that_cannot_be_served_is_told_when_it_is_loaded(
     async with Lifespan(app):
         assert not app.ready
     assert words in str(told[0])
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, 503), (False, 200)])
+async def test_where_its_device_is_required_a_model_on_another_one_takes_no_traffic(
+    artifact: Path, engine: FakeEngine, *, required: bool, status: int
+) -> None:
+    del engine
+    (artifact / "skerry.json").write_text(json.dumps(facts(device="GPU").wire()), encoding="utf-8")
+
+    async with (
+        Lifespan(App(artifact, "digits", 1, LIMITS, device_required=required)) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client,
+    ):
+        ready, live = await client.get("/v2/health/ready"), await client.get("/v2/health/live")
+        said = (await client.get("/v2/models/digits")).json()["skerry"]
+
+    assert (ready.status_code, live.status_code) == (status, 200)
+    assert (said["executionDevice"], said["expectedDevice"]) == ("NPU", "GPU")
+    if required:
+        assert ready.json()["error"] == "the model executes on NPU, but GPU is required"

@@ -1,5 +1,6 @@
 """ONNX Runtime."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -25,15 +26,24 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.graph_optimization_level = _LEVELS[facts.settings.get("graphOptimizationLevel", "All")]
         self._session = ort.InferenceSession(str(folder / facts.model_file), options, providers=[facts.device])
+        self._device = self._most_nodes()
         self._outputs = [tensor.name for tensor in facts.outputs]
         self._precision = facts.execution_precision
 
     @property
     def device(self) -> str:
-        """The first provider of the session: the one that nodes are placed on where it can run them."""
-        return str(self._session.get_providers()[0])
+        """The provider that executes most of the model's nodes: a session falls back to others without a word."""
+        return self._device
+
+    def _most_nodes(self) -> str:
+        counts = Counter[str]()
+        for part in self._session.get_provider_graph_assignment_info():
+            counts[str(part.ep_name)] += len(part.get_nodes())
+        # A model of which nothing is left after optimization is not executed anywhere.
+        return counts.most_common(1)[0][0] if counts else str(self._session.get_providers()[0])
 
     @property
     def precision(self) -> str:
