@@ -16,6 +16,8 @@ from skerry.api.types import CandidateResult, Figures, Framework, Host, ModelFac
 
 ENV_SPEC: Final = "SKERRY_OPTIMIZATION_SPEC"
 """The OptimizationJob's spec as JSON."""
+ENV_ACCELERATOR: Final = "SKERRY_ACCELERATOR"
+"""The accelerator's entry in the catalogue as JSON; it may be one that the site added."""
 ENV_MODEL_NAME: Final = "SKERRY_MODEL_NAME"
 """Name of the EdgeModel, or of the OptimizationJob when it was made by hand."""
 ENV_PUSH_REPOSITORY: Final = "SKERRY_PUSH_REPOSITORY"

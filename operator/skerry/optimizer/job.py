@@ -1,6 +1,7 @@
 """The optimization Job: its surroundings in, progress lines, exit code and result out; see `skerry.api.jobcontract`."""
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Final, TextIO
 
 from pydantic import ValidationError
 
+from skerry.accelerators.catalogue import Catalogue, catalogue, parse
 from skerry.api import jobcontract as contract
 from skerry.api.jobcontract import ExitCode, JobResult, Progress, Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
@@ -100,6 +102,12 @@ def _spec(environ: Mapping[str, str]) -> OptimizationJobSpec:
         raise ConfigurationError(message) from error
 
 
+def _catalogue(environ: Mapping[str, str]) -> Catalogue:
+    """Return the entry that the operator gives, which may be the site's own; without one all built-in entries."""
+    text = environ.get(contract.ENV_ACCELERATOR)
+    return parse([json.loads(text)]) if text else catalogue()
+
+
 _FAILURES: Final[tuple[tuple[type[Exception], ExitCode, JobReason], ...]] = (
     (DigestMismatchError, ExitCode.BAD_INPUT, JobReason.DIGEST_MISMATCH),
     (UnreachableError, ExitCode.UNAVAILABLE, JobReason.SOURCE_UNREACHABLE),
@@ -158,6 +166,7 @@ def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
         threads=threads_here(_count(environ, contract.ENV_CPU_LIMIT)),
         clock=lambda: datetime.now(UTC),
         memory_bytes=_count(environ, contract.ENV_MEMORY_LIMIT),
+        catalogue=_catalogue(environ),
     )
     outcome = optimize(spec, transfer, reporter, here)
     for result in outcome.results:

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from skerry.accelerators import cpu
-from skerry.accelerators.catalogue import catalogue
+from skerry.accelerators.catalogue import Catalogue, catalogue
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CalibrationData, EvaluationData
@@ -43,6 +43,7 @@ class Surroundings:
         threads: Number of threads that models run with.
         clock: Tells the time, with its zone.
         memory_bytes: Memory limit; None when there is none.
+        catalogue: The accelerators that can be optimized for.
     """
 
     work: Path
@@ -50,6 +51,7 @@ class Surroundings:
     threads: int
     clock: Callable[[], datetime]
     memory_bytes: int | None = None
+    catalogue: Catalogue = field(default_factory=catalogue)
 
     @property
     def max_data_bytes(self) -> int:
@@ -70,9 +72,9 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
         OptimizationError: Model, data or configuration is bad.
         StoreError: A source cannot be had.
     """
-    entry = catalogue().get(spec.accelerator)
+    entry = here.catalogue.get(spec.accelerator)
     if entry is None:
-        message = f"no accelerator {spec.accelerator!r} in the catalogue: there is {', '.join(catalogue())}"
+        message = f"no accelerator {spec.accelerator!r} in the catalogue: there is {', '.join(here.catalogue)}"
         raise ConfigurationError(message)
     child.prepare_environment(here.work, here.threads)
     clock = StageClock()
