@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Final
 
+from skerry.accelerators.catalogue import AcceleratorEntry, PodNeeds
 from skerry.api import jobcontract as contract
 from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
@@ -83,32 +85,63 @@ def budget(deployment: Document, spec: EdgeDeploymentSpec) -> Document | None:
     }
 
 
-def serving_deployment(
+@dataclass(frozen=True)
+class Group:
+    """The replicas of a deployment that run on one accelerator.
+
+    Attributes:
+        variant: What they run.
+        entry: The accelerator.
+        replicas: How many; None for one on every node that has it.
+        resource: The extended resource of which each takes one; empty for the CPU.
+    """
+
+    variant: Variant
+    entry: AcceleratorEntry
+    replicas: int | None
+    resource: str = ""
+
+
+def group_name(deployment: str, accelerator: str) -> str:
+    """Return the name of the workload that runs a group."""
+    return f"{deployment}-{accelerator}"
+
+
+def workload(
     deployment: Document,
     spec: EdgeDeploymentSpec,
-    variant: Variant,
+    group: Group,
     settings: InstallationSettings,
     *,
     image_volumes: bool,
 ) -> Document:
-    """Return the Deployment of a variant.
+    """Return the Deployment of a group, or its DaemonSet where every node runs one.
 
     Its pods' label `skerry.dev/revision` changes with everything that decides what runs.
     """
-    name = deployment["metadata"]["name"]
-    pod = _pod(spec, variant, settings, name, image_volumes=image_volumes)
-    shown = {**_labels(name, spec), labels.ACCELERATOR: variant.accelerator, labels.REVISION: revision(pod)}
+    name, accelerator = deployment["metadata"]["name"], group.entry.name
+    pod = _pod(spec, group, settings, name, image_volumes=image_volumes)
+    chosen = {**selector(name), labels.ACCELERATOR: accelerator}
+    shown = {**_labels(name, spec), **chosen, labels.REVISION: revision(pod)}
+    metadata = _metadata(deployment, spec)
+    metadata["labels"] = {**metadata["labels"], labels.ACCELERATOR: accelerator}
+    common: Document = {
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": chosen},
+        "template": {"metadata": {"labels": shown}, "spec": pod},
+    }
+    # A device cannot be in two pods: where one is asked for, the new pod begins when the old one has ended.
+    rolling = {"maxUnavailable": 1, "maxSurge": 0} if group.resource else {"maxUnavailable": 0, "maxSurge": 1}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    if group.replicas is None:
+        kind, own = "DaemonSet", {"updateStrategy": strategy}
+    else:
+        kind, own = "Deployment", {"replicas": group.replicas, "strategy": strategy}
     return {
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {**_metadata(deployment, spec), "name": name},
-        "spec": {
-            "replicas": spec.placement.replicas,
-            "revisionHistoryLimit": 2,
-            "selector": {"matchLabels": selector(name)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": shown}, "spec": pod},
-        },
+        "kind": kind,
+        "metadata": {**metadata, "name": group_name(name, accelerator)},
+        "spec": {**own, **common},
     }
 
 
@@ -130,8 +163,9 @@ def _metadata(deployment: Document, spec: EdgeDeploymentSpec) -> Document:
 
 
 def _pod(
-    spec: EdgeDeploymentSpec, variant: Variant, settings: InstallationSettings, name: str, *, image_volumes: bool
+    spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings, name: str, *, image_volumes: bool
 ) -> Document:
+    variant, needs = group.variant, group.entry.pod
     reference = (variant.artifact or "").removeprefix(SCHEME)
     placement = spec.placement
     nodes = {**(placement.node_selector or {}), labels.node_accelerator(variant.accelerator): "true"}
@@ -142,15 +176,17 @@ def _pod(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS + DRAIN_SECONDS,
-        "securityContext": POD_SECURITY,
+        "securityContext": {**POD_SECURITY, **_groups(needs)},
         "nodeSelector": nodes,
         "tolerations": tolerations(placement.tolerations),
-        "containers": [_container(spec, settings)],
+        "containers": [_container(spec, group, settings)],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
     }
     # The kubelet mounts an image volume with the same Secrets as it pulls the pod's images.
     secrets = [pull_secret_name(name)] if settings.registry.pull_credentials_secret else []
     pod |= image_pull_secrets([*settings.image_pull_secrets, *(secrets if image_volumes else [])])
+    if needs.runtime_class_name:
+        pod["runtimeClassName"] = needs.runtime_class_name
     if placement.priority_class_name:
         pod["priorityClassName"] = placement.priority_class_name
     if placement.topology_key:
@@ -173,7 +209,11 @@ def _pod(
     return pod
 
 
-def _container(spec: EdgeDeploymentSpec, settings: InstallationSettings) -> Document:
+def _groups(needs: PodNeeds) -> Document:
+    return {"supplementalGroups": needs.supplemental_groups} if needs.supplemental_groups else {}
+
+
+def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings) -> Document:
     def probe(path: str, **more: int) -> Document:
         return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": _PERIOD, "timeoutSeconds": 2, **more}
 
@@ -182,8 +222,9 @@ def _container(spec: EdgeDeploymentSpec, settings: InstallationSettings) -> Docu
         "name": CONTAINER,
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS)],
+        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS), "--fallback", spec.placement.fallback],
         "env": [
+            *environment(group.entry.pod.env),
             *({"name": variable.name, "value": variable.value} for variable in spec.runtime.env),
             {
                 "name": "SKERRY_SERVER_THREADS",
@@ -191,7 +232,7 @@ def _container(spec: EdgeDeploymentSpec, settings: InstallationSettings) -> Docu
             },
         ],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        "resources": resources(spec.runtime.resources, settings.server_resources),
+        "resources": _resources(spec, group, settings),
         "securityContext": CONTAINER_SECURITY,
         "startupProbe": probe("/v2/health/ready", failureThreshold=START_SECONDS // _PERIOD),
         "readinessProbe": probe("/v2/health/ready", failureThreshold=2),
@@ -203,6 +244,14 @@ def _container(spec: EdgeDeploymentSpec, settings: InstallationSettings) -> Docu
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
         ],
     }
+
+
+def _resources(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings) -> Document:
+    found = resources(spec.runtime.resources, settings.server_resources)
+    if group.resource:
+        found["limits"][group.resource] = "1"
+        found["requests"][group.resource] = "1"
+    return found
 
 
 def _fetcher(reference: str, settings: InstallationSettings) -> Document:
