@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from skerry.accelerators.catalogue import catalogue
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
@@ -64,7 +65,7 @@ def parent(kind: str, name: str, labels: dict[str, str] | None = None) -> dict[s
 def job(settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
     wanted = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", **spec}
     owner = parent("OptimizationJob", "digits-cpu-1", {"skerry.dev/model": "digits"})
-    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings)
+    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings, catalogue()["cpu"])
     return [push_secret(owner, {".dockerconfigjson": "e30="}), made]
 
 

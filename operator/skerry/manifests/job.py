@@ -3,6 +3,7 @@
 import json
 from typing import Final
 
+from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.api import jobcontract as contract
 from skerry.api import labels
 from skerry.api.jobcontract import ExitCode
@@ -54,8 +55,10 @@ def push_secret(optimization: Document, credentials: dict[str, str]) -> Document
     return credentials_secret(optimization, push_secret_name(optimization["metadata"]["name"]), credentials)
 
 
-def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings) -> Document:
-    """Return the Job that does an optimization."""
+def optimization_job(
+    optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry
+) -> Document:
+    """Return the Job that does an optimization for the accelerator of a catalogue's entry."""
     metadata = optimization["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     model = metadata.get("labels", {}).get(labels.MODEL, name)
@@ -100,7 +103,7 @@ def optimization_job(optimization: Document, spec: OptimizationJobSpec, settings
                     "securityContext": POD_SECURITY,
                     "nodeSelector": selector,
                     "tolerations": tolerations(wanted.tolerations),
-                    "containers": [_container(name, namespace, model, spec, settings)],
+                    "containers": [_container(name, namespace, model, spec, settings, entry)],
                     "volumes": _volumes(name, spec, settings),
                     **image_pull_secrets(settings.image_pull_secrets),
                 },
@@ -115,12 +118,18 @@ def _inputs(spec: OptimizationJobSpec) -> Document:
 
 
 def _container(
-    name: str, namespace: str, model: str, spec: OptimizationJobSpec, settings: InstallationSettings
+    name: str,
+    namespace: str,
+    model: str,
+    spec: OptimizationJobSpec,
+    settings: InstallationSettings,
+    entry: AcceleratorEntry,
 ) -> Document:
     registry = settings.registry
     path = repository(namespace, model, registry.prefix)
     values = {
         contract.ENV_SPEC: json.dumps(_inputs(spec), separators=(",", ":"), sort_keys=True),
+        contract.ENV_ACCELERATOR: json.dumps(entry.wire(), separators=(",", ":"), sort_keys=True),
         contract.ENV_MODEL_NAME: model,
         contract.ENV_PUSH_REPOSITORY: f"{registry.push}/{path}",
         contract.ENV_PULL_REPOSITORY: f"{registry.pull}/{path}",

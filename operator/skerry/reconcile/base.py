@@ -1,10 +1,11 @@
 """What all services share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from skerry.accelerators.catalogue import Catalogue, catalogue
 from skerry.api import labels
 from skerry.api.conditions import find
 from skerry.api.meta import ApiModel, Condition
@@ -31,6 +32,7 @@ class Context:
         settings: What the installation decides.
         namespace: The operator's own namespace.
         image_volumes: Whether the cluster mounts images.
+        catalogue: The accelerators that are known here.
         now: Tells the time, in UTC.
     """
 
@@ -38,21 +40,35 @@ class Context:
     settings: InstallationSettings
     namespace: str
     image_volumes: bool
+    catalogue: Catalogue = field(default_factory=catalogue)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def accelerators_of(profiles: list[Document]) -> frozenset[str]:
-    """Return the names of all accelerators that the profiles show."""
+    """Return the names of all accelerators of which the profiles show a healthy one."""
     return frozenset(
         str(accelerator["name"])
         for profile in profiles
         for accelerator in profile.get("status", {}).get("accelerators", [])
+        if accelerator.get("count", 1)
     )
 
 
 async def present(gateway: Gateway) -> frozenset[str]:
     """Return the names of the accelerators that the cluster's nodes have."""
     return accelerators_of(await gateway.list(NODE_PROFILES))
+
+
+def unfit(context: Context, accelerator: str, *, asked: bool) -> str:
+    """Return why nothing can be optimized for an accelerator; nothing when it can, or when candidates are asked for."""
+    entry = context.catalogue.get(accelerator)
+    if entry is None:
+        return f"the catalogue has no accelerator {accelerator!r}; it has {', '.join(sorted(context.catalogue))}"
+    if not entry.schedulable:
+        return f"{accelerator} is only reported: no framework runs models on it any more"
+    if not entry.candidates and not asked:
+        return f"this version of Skerry does not optimize for {accelerator} yet"
+    return ""
 
 
 async def registry_credentials(context: Context, name: str) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ from skerry.kube.gateway import Document
 from skerry.kube.resources import EDGE_MODELS, OPTIMIZATION_JOBS
 from skerry.manifests.common import owned_by, owner, recommended_labels
 from skerry.planning.models import ObservedJob, Wanted, model_status, superfluous, wanted_jobs
-from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report
+from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report, unfit
 
 
 async def reconcile(context: Context, key: Key) -> float | None:
@@ -22,7 +22,8 @@ async def reconcile(context: Context, key: Key) -> float | None:
     metadata = document["metadata"]
     spec = EdgeModelSpec.model_validate(document["spec"])
     accelerators = await present(gateway)
-    wanted = wanted_jobs(key.name, spec, accelerators)
+    possible = {name for name in accelerators if not unfit(context, name, asked=bool(spec.candidates))}
+    wanted = wanted_jobs(key.name, spec, possible)
     found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))
     mine = {item["metadata"]["name"]: item for item in found if owned_by(item, metadata["uid"])}
     for job in wanted:

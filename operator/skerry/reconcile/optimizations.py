@@ -22,6 +22,7 @@ from skerry.reconcile.base import (
     present,
     registry_credentials,
     report,
+    unfit,
 )
 
 POLL_SECONDS: Final = 3.0
@@ -87,8 +88,10 @@ async def _begin(
 ) -> float | None:
     """Make the batch Job when a node has the accelerator."""
     gateway, namespace = context.gateway, document["metadata"]["namespace"]
-    if spec.accelerator not in await present(gateway):
+    message = unfit(context, spec.accelerator, asked=bool(spec.candidates))
+    if not message and spec.accelerator not in await present(gateway):
         message = f"no node has the accelerator {spec.accelerator!r}"
+    if message:
         state = _waiting(JobReason.WAITING_FOR_ACCELERATOR, message)
         await _report(context, document, status, spec, state, ProgressState())
         return None
@@ -99,7 +102,9 @@ async def _begin(
             await _report(context, document, status, spec, state, ProgressState())
             return FOREIGN_SECONDS
         await gateway.apply(manifest.push_secret(document, credentials))
-    await gateway.apply(manifest.optimization_job(document, spec, context.settings))
+    await gateway.apply(
+        manifest.optimization_job(document, spec, context.settings, context.catalogue[spec.accelerator])
+    )
     state = _waiting(JobReason.PENDING, f"the Job {namespace}/{document['metadata']['name']} was made")
     await _report(context, document, status, spec, state, ProgressState())
     return POLL_SECONDS
