@@ -1,14 +1,94 @@
-"""Reading the catalogue: one file an accelerator in `data/`."""
+"""The catalogue of accelerators: its form, the built-in entries of `data/`, and the entries that a site adds."""
 
+import json
+from collections.abc import Iterable
+from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, model_validator
 
 from skerry.api.meta import ApiModel, Name
 from skerry.api.types import CandidateRequest, Framework
+
+Hex4 = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=253)]
+
+
+class DeviceClass(StrEnum):
+    """Classes of character devices that the kernel makes for a piece of hardware, as `/sys/class` names them."""
+
+    ACCEL = "accel"
+    DRM_RENDER = "drm-render"
+    MISC = "misc"
+    APEX = "apex"
+    HAILO = "hailo_chardev"
+
+
+class PciMatch(ApiModel):
+    """A PCI function: vendor, and the devices, or the beginning of the class code, or both."""
+
+    vendor: Hex4
+    devices: list[Hex4] = Field(default_factory=list)
+    class_prefix: Annotated[str, Field(pattern=r"^[0-9a-f]{2,6}$")] | None = None
+
+
+class UsbMatch(ApiModel):
+    """A USB device by vendor and products; a device that changes its product while it runs has both."""
+
+    vendor: Hex4
+    products: Annotated[list[Hex4], Field(min_length=1)]
+
+
+class DeviceTreeMatch(ApiModel):
+    """A board whose device tree's root is compatible with one of these."""
+
+    compatible: Annotated[list[Text], Field(min_length=1)]
+
+
+class ClassMatch(ApiModel):
+    """A device of a class, by the driver of its parent, or by its name."""
+
+    device_class: DeviceClass
+    drivers: list[Text] = Field(default_factory=list)
+    names: list[Text] = Field(default_factory=list)
+
+
+class Match(ApiModel):
+    """One way to recognise the accelerator; all parts that are given must be true."""
+
+    pci: PciMatch | None = None
+    usb: UsbMatch | None = None
+    device_tree: DeviceTreeMatch | None = None
+    device: ClassMatch | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set & {"pci", "usb", "device_tree", "device"}:
+            message = "a match must say something: pci, usb, deviceTree or device"
+            raise ValueError(message)
+        return self
+
+
+class Files(ApiModel):
+    """Device files that a pod needs: those of a class that belong to the device, or fixed paths (globs) below /dev.
+
+    A USB device gets its bus node by itself.
+    """
+
+    device_class: DeviceClass | None = None
+    paths: list[Text] = Field(default_factory=list)
+
+
+class PodNeeds(ApiModel):
+    """What a pod needs besides device files."""
+
+    runtime_class_name: str | None = None
+    supplemental_groups: list[int] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
 
 
 class NativeHalf(ApiModel):
@@ -21,45 +101,97 @@ class NativeHalf(ApiModel):
 class FrameworkEntry(ApiModel):
     """A framework that runs on the accelerator, with the reason for its rank."""
 
-    name: Framework
-    reason: str
-    source: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.]+$")]
+    reason: Text
+    source: Text
 
 
 class AcceleratorEntry(ApiModel):
-    """One accelerator: its frameworks in the order of preference, and the candidates of its decision matrix."""
+    """One accelerator.
+
+    Attributes:
+        name: Its name in labels, resources, specs.
+        description: What it is, for people.
+        source: Where the ids come from.
+        match: Ways to recognise it; none for the CPU, which every node has.
+        tiers: CPU only: features that make it one of several tiers, best first, with the tier's name.
+        drivers: Kernel drivers with which it can be used; with another one, or none, a device is there but unhealthy.
+        files: Device files that a pod gets for one device.
+        memory_file: File below the device's folder in /sys with its memory in bytes.
+        vendor_resources: Extended resources of vendors' device plugins; the first that a node offers is asked for.
+        device_class: Name of the vendor's DeviceClass for dynamic resource allocation.
+        pod: What a pod needs besides.
+        schedulable: Whether anything can run models on it; else it is only reported.
+        devices: The device in each framework's words; those frameworks that Skerry's server can execute.
+        frameworks: All frameworks that run on it, best first, with the reason and its source.
+        candidates: What to try when optimizing for it; empty until a backend exists.
+    """
 
     name: Name
-    description: str
-    devices: dict[Framework, str] = Field(description="The device in each framework's words.")
-    native_int8: list[str] = Field(
-        default_factory=list, description="Features that multiply 8-bit integers, best first."
-    )
-    native_half: list[NativeHalf] = Field(default_factory=list, description="Features for half precision, best first.")
+    description: Text
+    source: Text = "every machine"
+    match: list[Match] = Field(default_factory=list)
+    tiers: dict[str, str] = Field(default_factory=dict)
+    drivers: list[Text] = Field(default_factory=list)
+    files: list[Files] = Field(default_factory=list)
+    memory_file: str | None = None
+    vendor_resources: list[ResourceName] = Field(default_factory=list)
+    device_class: str | None = None
+    pod: PodNeeds = Field(default_factory=PodNeeds)
+    schedulable: bool = True
+    devices: dict[Framework, str] = Field(default_factory=dict)
+    native_int8: list[str] = Field(default_factory=list)
+    native_half: list[NativeHalf] = Field(default_factory=list)
     frameworks: Annotated[list[FrameworkEntry], Field(min_length=1)]
-    candidates: Annotated[list[CandidateRequest], Field(min_length=1)]
+    candidates: list[CandidateRequest] = Field(default_factory=list)
+
+    @property
+    def own_resource(self) -> str:
+        """The extended resource that the probe's device plugin offers."""
+        return f"skerry.dev/{self.name}"
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         ranked = {framework.name for framework in self.frameworks}
         used = {candidate.framework for candidate in self.candidates}
-        if ranked != set(self.devices) or not used <= ranked:
-            message = f"{self.name}: frameworks, devices and candidates must speak of the same frameworks"
+        if not {str(name) for name in self.devices} <= ranked or not used <= set(self.devices):
+            message = f"{self.name}: candidates must be of frameworks in devices, and these be among the ranked ones"
             raise ValueError(message)
         return self
 
 
+Catalogue = dict[str, AcceleratorEntry]
+
+
+def parse(documents: Iterable[Any]) -> Catalogue:
+    """Return entries by name.
+
+    Raises:
+        pydantic.ValidationError: An entry is not of the form.
+        ValueError: Two entries have one name.
+    """
+    found: Catalogue = {}
+    for document in documents:
+        entry = AcceleratorEntry.model_validate(document)
+        if entry.name in found:
+            message = f"two entries are named {entry.name}"
+            raise ValueError(message)
+        found[entry.name] = entry
+    return found
+
+
 @cache
-def catalogue() -> dict[str, AcceleratorEntry]:
-    """Return all entries by name.
+def catalogue() -> Catalogue:
+    """Return the built-in entries by name: each file of `data/` has a list of them, one file a vendor.
 
     Raises:
         pydantic.ValidationError: An entry is not of the form.
     """
     folder = resources.files("skerry.accelerators") / "data"
-    found = [
-        AcceleratorEntry.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
-        if file.name.endswith(".yaml")
-    ]
-    return {entry.name: entry for entry in found}
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+    return parse(entry for file in files for entry in yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def dump(entries: Catalogue) -> str:
+    """Return the entries as the JSON list that operator, probe and chart exchange."""
+    return json.dumps([entry.wire() for entry in entries.values()], indent=1) + "\n"

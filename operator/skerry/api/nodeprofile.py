@@ -1,5 +1,6 @@
 """NodeProfile: what one node has, written only by the device probe of that node."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -28,11 +29,65 @@ class Cpu(StatusModel):
     ] = Field(default_factory=list, description="Instruction set extensions that matter to inference.")
 
 
+class OfferedBy(StrEnum):
+    """Whose device plugin offers a resource."""
+
+    NOBODY = "Nobody"
+    SKERRY = "Skerry"
+    VENDOR = "Vendor"
+
+
+class DeviceHealth(StrEnum):
+    """Whether a device can be used now."""
+
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+
+
+class Device(StatusModel):
+    """One device of an accelerator."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$", max_length=63)] = Field(
+        description="What stays the same while the device stays where it is: PCI address, USB port, or class name."
+    )
+    hardware_id: ShortText = Field(
+        default="", description="Vendor and device, as 8086:643e, or the device tree's name."
+    )
+    driver: ShortText = Field(default="", description="Kernel driver that is bound; empty when there is none.")
+    driver_version: ShortText = Field(default="", description="Version of the driver, where it tells one.")
+    memory_bytes: int = Field(default=0, ge=0, description="Memory of its own in bytes; 0 where there is none.")
+    health: DeviceHealth = Field(description="Whether it can be used now.")
+    message: ShortText = Field(default="", description="Why it cannot be used.")
+
+
 class Accelerator(StatusModel):
     """Something on the node that can execute models."""
 
     name: Name = Field(description="Name in the catalogue; every node has cpu.")
-    count: int = Field(default=1, ge=0, le=256, description="How many of it the node has.")
+    count: int = Field(default=1, ge=0, le=256, description="How many healthy ones the node has.")
+    resource_name: Annotated[str, Field(max_length=253)] = Field(
+        default="", description="Extended resource that a pod asks for; empty for the CPU."
+    )
+    offered_by: OfferedBy = Field(default=OfferedBy.NOBODY, description="Whose device plugin offers the resource.")
+    devices: Annotated[list[Device], Field(max_length=64, json_schema_extra=list_map("id"))] = Field(
+        default_factory=list, description="The devices, healthy or not."
+    )
+
+
+class PowerSource(StrEnum):
+    """What a node runs on."""
+
+    UNKNOWN = "Unknown"
+    MAINS = "Mains"
+    BATTERY = "Battery"
+
+
+class EnergyCounter(StrEnum):
+    """What counts a node's energy."""
+
+    NONE = "None"
+    RAPL = "RAPL"
+    INA = "INA"
 
 
 class NodeProfileStatus(StatusModel):
@@ -46,6 +101,10 @@ class NodeProfileStatus(StatusModel):
     machine: Machine = Field(description="The machine.")
     cpu: Cpu = Field(description="The CPU.")
     memory_bytes: int = Field(ge=0, description="Memory of the node in bytes.")
+    memory_available_bytes: int = Field(default=0, ge=0, description="Memory that is free or can be freed, in bytes.")
+    temperature_celsius: int | None = Field(default=None, ge=-100, le=300, description="Highest temperature.")
+    power_source: PowerSource = Field(default=PowerSource.UNKNOWN, description="What the node runs on.")
+    energy_counter: EnergyCounter = Field(default=EnergyCounter.NONE, description="What counts the node's energy.")
     accelerators: Annotated[list[Accelerator], Field(max_length=32, json_schema_extra=list_map("name"))] = Field(
         default_factory=list, description="What on the node can execute models."
     )
