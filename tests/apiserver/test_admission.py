@@ -81,6 +81,10 @@ VALID = {
         runtime={"resources": {"limits": {"memory": "256Mi"}}, "env": [{"name": "A", "value": "b"}]},
         service={"type": "NodePort", "port": 80},
     ),
+    "replicas that may fall back": deployment(
+        placement={"mode": "Replicas", "replicas": 0, "accelerators": ["intel-npu", "cpu"], "fallback": "Allow"}
+    ),
+    "one on each node": deployment(placement={"mode": "PerNode", "fallback": "Deny", "nodeSelector": {"site": "a"}}),
     "a job by hand": job(),
 }
 
@@ -128,6 +132,23 @@ INVALID = {
     ),
     "a deployment of nothing": (named("EdgeDeployment", "probe", {}), "spec.modelName: Required value"),
     "less than no replicas": (deployment(placement={"replicas": -1}), "greater than or equal to 0"),
+    "a mode of placement": (
+        deployment(placement={"mode": "DaemonSet"}),
+        'spec.placement.mode: Unsupported value: "DaemonSet": supported values: "Replicas", "PerNode"',
+    ),
+    "a fallback that is none": (
+        deployment(placement={"fallback": "Maybe"}),
+        'spec.placement.fallback: Unsupported value: "Maybe": supported values: "Deny", "Allow"',
+    ),
+    "replicas on each node": (
+        deployment(placement={"mode": "PerNode", "replicas": 2}),
+        "replicas has no meaning with mode PerNode",
+    ),
+    "a spread of what is everywhere": (
+        deployment(placement={"mode": "PerNode", "topologyKey": "topology.kubernetes.io/zone"}),
+        "topologyKey has no meaning with mode PerNode",
+    ),
+    "two equal preferences": (deployment(placement={"accelerators": ["cpu", "cpu"]}), "Duplicate value"),
     "a service type": (deployment(service={"type": "ExternalName"}), "Unsupported value"),
     "an environment name": (deployment(runtime={"env": [{"name": "1A"}]}), "spec.runtime.env[0].name in body"),
     "a job without accelerator": (
@@ -162,7 +183,7 @@ def test_defaults_are_shown(skerry: Cluster) -> None:
         ("ModelMemory", "PercentMinImprovement", "50"),
     ]
     placed = admitted(skerry, deployment())["spec"]
-    assert placed["placement"] == {"replicas": 1}
+    assert placed["placement"] == {"mode": "Replicas", "replicas": 1, "fallback": "Deny"}
     assert placed["service"] == {"type": "ClusterIP", "port": 8080}
 
 

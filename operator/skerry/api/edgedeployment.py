@@ -1,8 +1,9 @@
 """EdgeDeployment: a model that is served on the nodes of a cluster."""
 
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from skerry.api.meta import (
     ApiModel,
@@ -11,6 +12,7 @@ from skerry.api.meta import (
     ShortText,
     StatusModel,
     Text,
+    cel,
     list_atomic,
     list_map,
     list_set,
@@ -18,13 +20,52 @@ from skerry.api.meta import (
 from skerry.api.types import LabelMap, Resources, Tolerations
 
 
+class PlacementMode(StrEnum):
+    """What decides how many replicas there are."""
+
+    REPLICAS = "Replicas"
+    PER_NODE = "PerNode"
+
+
+class Fallback(StrEnum):
+    """Whether a replica may run on a later accelerator when the preferred one is taken."""
+
+    DENY = "Deny"
+    ALLOW = "Allow"
+
+
+_PER_NODE_RULES = cel(
+    (
+        "self.mode != 'PerNode' || self.replicas == 1",
+        "replicas has no meaning with mode PerNode: each node that matches runs one; leave it out",
+    ),
+    (
+        "self.mode != 'PerNode' || !has(self.topologyKey)",
+        "topologyKey has no meaning with mode PerNode: each node that matches runs one; leave it out",
+    ),
+)
+
+
 class Placement(ApiModel):
     """Where and how many replicas run."""
 
-    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve the model.")
+    model_config = ConfigDict(json_schema_extra=_PER_NODE_RULES)
+
+    mode: PlacementMode = Field(
+        default=PlacementMode.REPLICAS,
+        description="Replicas: as many pods as replicas says. PerNode: one pod on each node that matches.",
+    )
+    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve the model, with mode Replicas.")
     accelerators: Annotated[list[Name], Field(max_length=32, json_schema_extra=list_set())] = Field(
         default_factory=list,
         description="Accelerators in the order of preference; empty means the model's variants in their order.",
+    )
+    fallback: Fallback = Field(
+        default=Fallback.DENY,
+        description=(
+            "Whether a replica may run on a later accelerator, or the CPU, when the preferred one is taken; "
+            "with Deny it waits."
+        ),
     )
     node_selector: LabelMap | None = Field(default=None, description="Labels that the nodes must have.")
     tolerations: Tolerations | None = Field(default=None, description="Taints that the pods tolerate.")
@@ -107,6 +148,9 @@ class EdgeDeploymentStatus(StatusModel):
     observed_generation: int | None = Field(default=None, ge=0, description="Generation that this status speaks of.")
     replicas: int = Field(default=0, ge=0, description="How many pods exist.")
     ready_replicas: int = Field(default=0, ge=0, description="How many pods are ready.")
+    waiting_replicas: int = Field(
+        default=0, ge=0, description="How many replicas find no place; the Ready condition says why."
+    )
     selector: Annotated[str, Field(max_length=1024)] = Field(default="", description="Label selector of the pods.")
     revision: Annotated[str, Field(max_length=63)] = Field(default="", description="Hash of what decides what runs.")
     variant: ShortText = Field(default="", description="Framework and precision that are served, as OpenVINO/INT8.")

@@ -83,6 +83,8 @@ class DeploymentReason(StrEnum):
     MODEL_NOT_FOUND = "ModelNotFound"
     WAITING_FOR_MODEL = "WaitingForModel"
     WAITING_FOR_ACCELERATOR = "WaitingForAccelerator"
+    NO_SPARE_ACCELERATOR = "NoSpareAccelerator"
+    DOES_NOT_FIT = "DoesNotFit"
     WAITING_FOR_PODS = "WaitingForPods"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     ROLLING_OUT = "RollingOut"
