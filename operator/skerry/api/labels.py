@@ -17,6 +17,9 @@ ACCELERATOR: Final = "skerry.dev/accelerator"
 NODE_ACCELERATOR_PREFIX: Final = "skerry.dev/accelerator."
 NODE_CPU_PREFIX: Final = "skerry.dev/cpu."
 
+ARTIFACT: Final = "skerry.dev/artifact"
+"""Annotation of pods: the variant that they serve, pinned by digest."""
+
 CPU: Final = "cpu"
 """Name of the accelerator that every node has."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -36,7 +37,15 @@ WATCHED: Final = (
     *(f"{resource.plural}.{VERSION}.{GROUP}" for resource in _RESOURCES.values()),
     "jobs.v1.batch",
     "deployments.v1.apps",
+    "daemonsets.v1.apps",
     "pods.v1",
+    "nodes.v1",
+)
+_CHILDREN: Final = (
+    ("batch", "v1", "jobs"),
+    ("apps", "v1", "deployments"),
+    ("apps", "v1", "daemonsets"),
+    ("", "v1", "pods"),
 )
 _MANAGED: Final = {labels.APP_MANAGED_BY: "skerry"}
 
@@ -64,6 +73,7 @@ class Operator:
         self.queue = WorkQueue(self._reconcile, observe=metrics.observe)
         metrics.depth_of(lambda: len(self.queue))
         self._seen: dict[str, set[Key]] = {kind: set() for kind in _SERVICES}
+        self._nodes: dict[str, int] = {}
 
     async def _reconcile(self, key: Key) -> float | None:
         if self._context is None:
@@ -79,15 +89,22 @@ class Operator:
         kopf.on.probe(id="watchers", registry=registry)(self._probe)
         for resource in _RESOURCES.values():
             kopf.on.event(GROUP, VERSION, resource.plural, registry=registry)(self._own)
-        for group, version, plural in (("batch", "v1", "jobs"), ("apps", "v1", "deployments"), ("", "v1", "pods")):
+        for group, version, plural in _CHILDREN:
             kopf.on.event(group, version, plural, labels=_MANAGED, registry=registry)(self._child)
+        kopf.on.event("", "v1", "nodes", registry=registry)(self._node)
 
     async def _startup(self, settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
         self._client = await Client.connect()
         volumes = self._settings.installation.image_volumes
         supported = volumes == "Always" or (volumes == "Auto" and await self._supports_image_volumes(self._client))
-        self._context = Context(self._client, self._settings.installation, self._settings.namespace, supported)
+        self._context = Context(
+            self._client,
+            self._settings.installation,
+            self._settings.namespace,
+            supported,
+            catalogue=self._settings.catalogue,
+        )
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.queue.work(), name=f"skerry worker {number}")
@@ -151,6 +168,20 @@ class Operator:
             if model:
                 self.queue.add(Key(EDGE_MODELS.kind, key.namespace, model))
 
+    async def _node(self, event: Any, **_: Any) -> None:
+        """Something of a node changed that placement looks at: the kubelet writes other things every few minutes."""
+        node = event["object"]
+        name = node["metadata"]["name"]
+        seen = None if event["type"] == "DELETED" else _of_interest(node)
+        if self._nodes.get(name) == seen:
+            return
+        if seen is None:
+            del self._nodes[name]
+        else:
+            self._nodes[name] = seen
+        self.queue.add(Key(NODE_PROFILES.kind, None, name))
+        self._wake(EDGE_DEPLOYMENTS.kind)
+
     async def _child(self, body: Any, **_: Any) -> None:
         """Something that we made changed: look at what it was made for."""
         metadata = body["metadata"]
@@ -159,6 +190,14 @@ class Operator:
             self.queue.add(Key(OPTIMIZATION_JOBS.kind, metadata.get("namespace"), name))
         if name := found.get(labels.DEPLOYMENT):
             self.queue.add(Key(EDGE_DEPLOYMENTS.kind, metadata.get("namespace"), name))
+
+
+def _of_interest(node: Mapping[str, Any]) -> int:
+    """Return a number that stands for all of a Node that placement looks at."""
+    spec, status = node.get("spec", {}), node.get("status", {})
+    ready = [item["status"] for item in status.get("conditions", []) if item["type"] == "Ready"]
+    parts = [node["metadata"].get("labels"), spec.get("taints"), spec.get("unschedulable"), status.get("allocatable")]
+    return hash(json.dumps([*parts, ready], sort_keys=True))
 
 
 def login(**arguments: Any) -> kopf.ConnectionInfo | None:
@@ -172,8 +211,9 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
     settings.watching.chunk_size = 200  # no spike of memory when a large cluster is listed
-    for plural in ("jobs.v1.batch", "deployments.v1.apps", "pods.v1"):
-        settings.watching.label_selectors[plural] = f"{labels.APP_MANAGED_BY}=skerry"
+    for group, version, plural in _CHILDREN:
+        watched = f"{plural}.{version}.{group}".rstrip(".")
+        settings.watching.label_selectors[watched] = f"{labels.APP_MANAGED_BY}=skerry"
     settings.networking.request_timeout = 60
     settings.networking.error_backoffs = Backoffs()
     settings.posting.enabled = False  # events are Skerry's own

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from skerry.accelerators.catalogue import Catalogue, catalogue
 from skerry.manifests.settings import InstallationSettings
 
 ENV_INSTALLATION: Final = "SKERRY_INSTALLATION"
@@ -33,6 +34,7 @@ class Settings:
 
     installation: InstallationSettings
     namespace: str
+    catalogue: Catalogue = field(default_factory=catalogue)
     watch: tuple[str, ...] = ()
     resync_seconds: int = 300
     metrics_port: int = 8080

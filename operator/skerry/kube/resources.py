@@ -35,6 +35,7 @@ EDGE_DEPLOYMENTS: Final = Resource(GROUP, VERSION, "edgedeployments", "EdgeDeplo
 NODE_PROFILES: Final = Resource(GROUP, VERSION, "nodeprofiles", "NodeProfile", namespaced=False)
 JOBS: Final = Resource("batch", "v1", "jobs", "Job")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 PODS: Final = Resource("", "v1", "pods", "Pod")
 SERVICES: Final = Resource("", "v1", "services", "Service")
@@ -45,7 +46,7 @@ EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 _ALL: Final = {
     (resource.api_version, resource.kind): resource
     for resource in (
-        *(EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS, NODE_PROFILES, JOBS, DEPLOYMENTS, BUDGETS),
+        *(EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS, NODE_PROFILES, JOBS, DEPLOYMENTS, DAEMON_SETS, BUDGETS),
         *(PODS, SERVICES, SECRETS, NODES, EVENTS),
     )
 }

@@ -128,11 +128,15 @@ def workload(
     common: Document = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": chosen},
-        "template": {"metadata": {"labels": shown}, "spec": pod},
+        "template": {
+            "metadata": {"labels": shown, "annotations": {labels.ARTIFACT: group.variant.artifact or ""}},
+            "spec": pod,
+        },
     }
     # A device cannot be in two pods: where one is asked for, the new pod begins when the old one has ended.
-    rolling = {"maxUnavailable": 1, "maxSurge": 0} if group.resource else {"maxUnavailable": 0, "maxSurge": 1}
+    rolling: Document = {"maxUnavailable": 1, "maxSurge": 0} if group.resource else {"maxUnavailable": 0, "maxSurge": 1}
     strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    own: Document
     if group.replicas is None:
         kind, own = "DaemonSet", {"updateStrategy": strategy}
     else:
@@ -244,6 +248,11 @@ def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
         ],
     }
+
+
+def artifact_of(pod: Document) -> str:
+    """Return the variant that a pod serves."""
+    return str(pod["metadata"].get("annotations", {}).get(labels.ARTIFACT, ""))
 
 
 def _resources(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings) -> Document:

@@ -23,7 +23,7 @@ def _nodes(many: int, *, more: bool = False) -> str:
 
 
 def _groups(fits: Iterable[Fit]) -> list[tuple[str, list[Fit]]]:
-    """Return nodes with equal reasons together, first those that would do were they empty and well, then large groups."""
+    """Return nodes with equal reasons together: first those that would do were they empty and well, then many."""
     found: dict[str, list[Fit]] = {}
     for fit in fits:
         found.setdefault(" and ".join(reason.there for reason in fit.reasons) or "fits", []).append(fit)

@@ -10,8 +10,9 @@ from skerry.api import labels
 from skerry.api.conditions import find
 from skerry.api.meta import ApiModel, Condition
 from skerry.kube.gateway import Document, Gateway
-from skerry.kube.resources import NODE_PROFILES, SECRETS, Resource
+from skerry.kube.resources import NODE_PROFILES, SECRETS, Resource, resource_of
 from skerry.manifests.settings import InstallationSettings
+from skerry.reconcile.site import Site
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Context:
         namespace: The operator's own namespace.
         image_volumes: Whether the cluster mounts images.
         catalogue: The accelerators that are known here.
+        site: What the cluster has.
         now: Tells the time, in UTC.
     """
 
@@ -41,6 +43,7 @@ class Context:
     namespace: str
     image_volumes: bool
     catalogue: Catalogue = field(default_factory=catalogue)
+    site: Site = field(default_factory=Site)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -85,6 +88,28 @@ def missing_credentials(context: Context, name: str) -> str:
 def managed_selector(name: str, value: str) -> str:
     """Return the label selector of what was made for an object."""
     return f"{labels.APP_MANAGED_BY}=skerry,{name}={value}"
+
+
+def _equal(wanted: object, found: object) -> bool:
+    """Tell whether an object has all that is wanted; what the API server added does not matter."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_equal(value, found.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(wanted) == len(found)
+            and all(_equal(one, other) for one, other in zip(wanted, found, strict=True))
+        )
+    return wanted == found
+
+
+async def ensure(gateway: Gateway, wanted: Document) -> Document:
+    """Apply an object unless it is as it is wanted already."""
+    metadata = wanted["metadata"]
+    found = await gateway.get(resource_of(wanted), metadata["namespace"], metadata["name"])
+    if found is not None and _equal(wanted, found):
+        return found
+    return await gateway.apply(wanted)
 
 
 def gone(document: Document | None) -> bool:

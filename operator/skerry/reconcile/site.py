@@ -1,0 +1,56 @@
+"""What the cluster has and what is taken of it: seen once for all deployments that look within a moment."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from skerry.kube.gateway import Gateway
+from skerry.kube.resources import NODE_PROFILES, NODES, PODS
+from skerry.planning.nodes import NodeState, free_since, node_states
+
+FRESH: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The nodes at a moment.
+
+    Attributes:
+        nodes: All of them, by name.
+        free_seconds: For how long each accelerator has been free on each node.
+    """
+
+    nodes: Mapping[str, NodeState] = field(default_factory=dict)
+    free_seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+class Site:
+    """Looks at the nodes, at most once within FRESH, and remembers since when accelerators have been free.
+
+    What it remembers is lost with the process: after a restart replicas wait a little longer before they move.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._seen = Seen()
+        self._at: datetime | None = None
+        self._since: dict[tuple[str, str], datetime] = {}
+
+    async def look(self, gateway: Gateway, now: Callable[[], datetime]) -> Seen:
+        """Return the nodes as they are, or were a moment ago."""
+        async with self._lock:
+            if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
+                nodes = await gateway.list(NODES)
+                profiles = await gateway.list(NODE_PROFILES)
+                states = node_states(nodes, profiles, await gateway.list(PODS))
+                at = now()
+                self._since = free_since(self._since, states, at)
+                seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
+                self._seen, self._at = Seen({state.name: state for state in states}, seconds), at
+            return self._seen
+
+    def forget(self) -> None:
+        """Have the next look be a fresh one: what was seen has just been changed."""
+        self._at = None
