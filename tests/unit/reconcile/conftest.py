@@ -64,12 +64,31 @@ def skerry_object(kind: str, name: str, spec: dict[str, Any] | None = None, **mo
     return made
 
 
+def node(name: str, **allocatable: str) -> dict[str, Any]:
+    """Return a Node that is ready."""
+    found = {"cpu": "4", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "110", **allocatable}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/arch": "amd64"}},
+        "status": {"allocatable": found, "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
 @pytest.fixture
 def profile(gateway: FakeGateway) -> dict[str, Any]:
     document = {
         "apiVersion": "skerry.dev/v1alpha1",
         "kind": "NodeProfile",
         "metadata": {"name": "node-1"},
-        "status": {"accelerators": [{"name": "cpu", "count": 1}], "cpu": {"features": ["avx2"]}},
+        "status": {
+            "probeVersion": "1",
+            "observedAt": "2026-11-21T00:00:00Z",
+            "machine": {"architecture": "amd64"},
+            "cpu": {"cores": 4, "features": ["avx2", "avx512_vnni"]},
+            "memoryBytes": 16 << 30,
+            "accelerators": [{"name": "cpu", "count": 1}],
+        },
     }
+    gateway.put(node("node-1"))
     return gateway.put(document)

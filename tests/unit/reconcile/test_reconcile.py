@@ -64,21 +64,26 @@ class Cluster:
         labels = {"batch.kubernetes.io/job-name": name}
         metadata = {"name": f"{name}-x", "namespace": "vision", "labels": labels, "ownerReferences": [owner]}
         status = {"phase": "Running", "containerStatuses": [{"state": state}]}
-        self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
+        spec: dict[str, Any] = {"containers": []}
+        self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 
     def end(self, name: str, kind: str, reason: str = "") -> None:
         job = self.gateway.one(JOBS, "vision", name)
         ended = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": "2026-11-21T12:00:00Z"}
         self.gateway.put({**job, "status": {"conditions": [ended], "startTime": "2026-11-21T11:59:00Z"}})
 
-    def serve(self, name: str, *, device: str = "CPU") -> None:
+    def serve(self, name: str, *, device: str = "CPU", node: str = "node-1") -> None:
+        """Have the pods of a Deployment run on a node."""
         deployment = self.gateway.one(DEPLOYMENTS, "vision", name)
-        labels = deployment["spec"]["template"]["metadata"]["labels"]
-        for number in range(deployment["spec"]["replicas"]):
-            metadata = {"name": f"{name}-{number}", "namespace": "vision", "labels": labels}
+        template, replicas = deployment["spec"]["template"], deployment["spec"]["replicas"]
+        generation = deployment["metadata"]["generation"]
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), replicas)
+        self.gateway.put({**deployment, "status": {"observedGeneration": generation, **counts}})
+        for number in range(replicas):
+            metadata = {"name": f"{name}-{number}", "namespace": "vision", **template["metadata"]}
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n"}, "status": status}
-            self.gateway.put(pod)
+            spec = {**template["spec"], "nodeName": node}
+            self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
             facts = {"skerry": {"executionDevice": device, "expectedDevice": "CPU"}}
             self.gateway.answers[f"{name}-{number}"] = json.dumps(facts).encode()
 
@@ -236,7 +241,8 @@ async def served(gateway: FakeGateway, context: Context, kubernetes: Cluster, jo
     await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
     gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits", "placement": {"replicas": 2}}))
     await deploy(context)
-    kubernetes.serve("front")
+    kubernetes.serve("front-cpu")
+    context.site.forget()
     await deploy(context)
     return "front"
 
@@ -246,7 +252,7 @@ async def deploy(context: Context) -> float | None:
 
 
 async def test_a_published_model_is_served_where_it_can_run(gateway: FakeGateway, served: str) -> None:
-    pod = gateway.one(DEPLOYMENTS, "vision", served)["spec"]["template"]["spec"]
+    pod = gateway.one(DEPLOYMENTS, "vision", f"{served}-cpu")["spec"]["template"]["spec"]
     status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
 
     assert {
@@ -271,7 +277,7 @@ async def test_serving_looked_at_again_writes_nothing(gateway: FakeGateway, cont
 async def test_a_silent_fallback_to_another_device_is_a_failure(
     gateway: FakeGateway, context: Context, kubernetes: Cluster, served: str
 ) -> None:
-    kubernetes.serve(served, device="GPU")
+    kubernetes.serve(f"{served}-cpu", device="GPU")
     await deploy(context)
     status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
     assert condition(status, "Ready") == ("False", "AccelerationNotVerified")
@@ -293,7 +299,7 @@ async def test_credentials_to_pull_are_put_beside_the_pods(gateway: FakeGateway,
     secret = gateway.one(SECRETS, "vision", f"{served}-pull")
     assert secret["data"] == {".dockerconfigjson": "e30="}
     assert secret["metadata"]["ownerReferences"][0]["uid"] == waiting["metadata"]["uid"]
-    pod = gateway.one(DEPLOYMENTS, "vision", served)["spec"]["template"]["spec"]
+    pod = gateway.one(DEPLOYMENTS, "vision", f"{served}-cpu")["spec"]["template"]["spec"]
     assert pod["imagePullSecrets"] == [{"name": f"{served}-pull"}]
 
 
@@ -304,7 +310,7 @@ async def test_when_the_model_goes_away_what_serves_goes_on(
     await deploy(context)
     status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
     assert condition(status, "Ready") == ("False", "ModelNotFound")
-    assert await gateway.get(DEPLOYMENTS, "vision", served) is not None
+    assert await gateway.get(DEPLOYMENTS, "vision", f"{served}-cpu") is not None
     assert status["status"]["variant"] == "OpenVINO/INT8"
 
 
@@ -316,17 +322,17 @@ async def test_one_replica_has_no_disruption_budget(gateway: FakeGateway, contex
     assert await gateway.get(BUDGETS, "vision", served) is None
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Service"])
-async def test_a_taken_name_is_told_and_left_alone(gateway: FakeGateway, context: Context, kind: str) -> None:
-    version = "apps/v1" if kind == "Deployment" else "v1"
-    foreign = {"apiVersion": version, "kind": kind, "metadata": {"name": "front", "namespace": "vision"}, "spec": {}}
-    if kind == "Deployment":
-        foreign["spec"] = {"template": {"metadata": {"labels": {}}}}
-    gateway.put(foreign)
-    gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits"}))
+@pytest.mark.parametrize(("kind", "name"), [("Deployment", "front-cpu"), ("Service", "front")])
+async def test_a_taken_name_is_told_and_left_alone(
+    gateway: FakeGateway, context: Context, served: str, kind: str, name: str
+) -> None:
+    version, resource = ("apps/v1", DEPLOYMENTS) if kind == "Deployment" else ("v1", SERVICES)
+    await gateway.delete(resource, gateway.one(resource, "vision", name))
+    gateway.put({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "vision"}, "spec": {}})
+    gateway.writes.clear()
     await deploy(context)
-    assert condition(gateway.one(EDGE_DEPLOYMENTS, "vision", "front"), "Ready") == ("False", "NameTaken")
-    assert all(verb != "apply" for verb, _, _ in gateway.writes)
+    assert condition(gateway.one(EDGE_DEPLOYMENTS, "vision", served), "Ready") == ("False", "NameTaken")
+    assert ("apply", resource.plural, name) not in gateway.writes
 
 
 async def test_a_status_that_someone_wrote_meanwhile_is_not_overwritten(
@@ -357,6 +363,7 @@ async def test_nodes_get_labels_and_lose_only_ours(
         "skerry.dev/accelerator.cpu": "true",
         "skerry.dev/accelerator.cpu.count": "1",
         "skerry.dev/cpu.avx2": "true",
+        "skerry.dev/cpu.avx512_vnni": "true",
     }
     gateway.writes.clear()
     await nodes.reconcile(context, key)
