@@ -1,15 +1,17 @@
 """The catalogue of accelerators: its form, the built-in entries of `data/`, and the entries that a site adds."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from skerry.accelerators.matching import conflicts
 from skerry.api.meta import ApiModel, Name
 from skerry.api.types import CandidateRequest, Framework
 
@@ -58,17 +60,22 @@ class ClassMatch(ApiModel):
 
 
 class Match(ApiModel):
-    """One way to recognise the accelerator; all parts that are given must be true."""
+    """One way to recognise the accelerator; all parts that are given must be true.
+
+    Node labels are for nodes on which Skerry's probe does not run or sees nothing; they stand alone.
+    """
 
     pci: PciMatch | None = None
     usb: UsbMatch | None = None
     device_tree: DeviceTreeMatch | None = None
     device: ClassMatch | None = None
+    node_labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.model_fields_set & {"pci", "usb", "device_tree", "device"}:
-            message = "a match must say something: pci, usb, deviceTree or device"
+        seen = self.pci or self.usb or self.device_tree or self.device
+        if bool(seen) == bool(self.node_labels):
+            message = "a match must say something: pci, usb, deviceTree or device, or nodeLabels alone"
             raise ValueError(message)
         return self
 
@@ -163,21 +170,8 @@ class AcceleratorEntry(ApiModel):
 Catalogue = dict[str, AcceleratorEntry]
 
 
-def parse(documents: Iterable[Any]) -> Catalogue:
-    """Return entries by name.
-
-    Raises:
-        pydantic.ValidationError: An entry is not of the form.
-        ValueError: Two entries have one name.
-    """
-    found: Catalogue = {}
-    for document in documents:
-        entry = AcceleratorEntry.model_validate(document)
-        if entry.name in found:
-            message = f"two entries are named {entry.name}"
-            raise ValueError(message)
-        found[entry.name] = entry
-    return found
+class CatalogueError(ValueError):
+    """Entries that cannot be used; the message says which and why."""
 
 
 @cache
@@ -185,11 +179,53 @@ def catalogue() -> Catalogue:
     """Return the built-in entries by name: each file of `data/` has a list of them, one file a vendor.
 
     Raises:
-        pydantic.ValidationError: An entry is not of the form.
+        CatalogueError: An entry is not of the form.
     """
     folder = resources.files("skerry.accelerators") / "data"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    return parse(entry for file in files for entry in yaml.safe_load(file.read_text(encoding="utf-8")))
+    return checked([entry for file in files for entry in yaml.safe_load(file.read_text(encoding="utf-8"))])
+
+
+def from_file(path: Path) -> Catalogue:
+    """Return the entries of a file in JSON or YAML: a list.
+
+    Raises:
+        CatalogueError: It cannot be read, an entry is not of the form, or two entries claim the same devices.
+    """
+    try:
+        documents = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML as well
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        message = f"{path}: {error}"
+        raise CatalogueError(message) from error
+    if not isinstance(documents, list):
+        message = f"{path} must hold a list of entries"
+        raise CatalogueError(message)
+    return checked(documents)
+
+
+def checked(documents: Sequence[Any]) -> Catalogue:
+    """Return entries by name, all of the form and none in conflict with another.
+
+    Raises:
+        CatalogueError: With the entry, the field and what is wrong, a line each.
+    """
+    troubles: list[str] = []
+    found: Catalogue = {}
+    for number, document in enumerate(documents):
+        name = document.get("name", f"entry {number + 1}") if isinstance(document, dict) else f"entry {number + 1}"
+        try:
+            entry = AcceleratorEntry.model_validate(document)
+        except ValidationError as error:
+            places = ((".".join(str(part) for part in each["loc"]), each["msg"]) for each in error.errors())
+            troubles += [f"{name}: {place}: {told}" if place else f"{name}: {told}" for place, told in places]
+            continue
+        if entry.name in found:
+            troubles.append(f"{name}: there are two entries of that name")
+        found[entry.name] = entry
+    troubles += conflicts([entry.wire() for entry in found.values()])
+    if troubles:
+        raise CatalogueError("\n".join(troubles))
+    return found
 
 
 def dump(entries: Catalogue) -> str:

@@ -13,7 +13,7 @@ from typing import Final, TextIO
 
 from pydantic import ValidationError
 
-from skerry.accelerators.catalogue import Catalogue, catalogue, parse
+from skerry.accelerators.catalogue import Catalogue, catalogue, checked
 from skerry.api import jobcontract as contract
 from skerry.api.jobcontract import ExitCode, JobResult, Progress, Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
@@ -105,7 +105,7 @@ def _spec(environ: Mapping[str, str]) -> OptimizationJobSpec:
 def _catalogue(environ: Mapping[str, str]) -> Catalogue:
     """Return the entry that the operator gives, which may be the site's own; without one all built-in entries."""
     text = environ.get(contract.ENV_ACCELERATOR)
-    return parse([json.loads(text)]) if text else catalogue()
+    return checked([json.loads(text)]) if text else catalogue()
 
 
 _FAILURES: Final[tuple[tuple[type[Exception], ExitCode, JobReason], ...]] = (

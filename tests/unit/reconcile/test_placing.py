@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skerry.accelerators.catalogue import catalogue, parse
+from skerry.accelerators.catalogue import catalogue, checked
 from skerry.api.reasons import ConditionType
 from skerry.kube.resources import DAEMON_SETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, PODS
 from skerry.reconcile import deployments
@@ -109,7 +109,7 @@ class Site:
 
 @pytest.fixture
 def site(gateway: FakeGateway, context: Context, clock: Clock) -> Site:
-    known = {**catalogue(), **parse([ENTRY])}
+    known = {**catalogue(), **checked([ENTRY])}
     return Site(gateway, dataclasses.replace(context, catalogue=known), clock)
 
 
