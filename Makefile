@@ -43,6 +43,7 @@ lint: $(STAMP) ## style, types, layers, generated files
 	$(BIN)/mypy operator/skerry devcluster tests examples benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python -m skerry.api.generate --check crds charts/skerry/files/crds
+	$(BIN)/python -m skerry.accelerators.generate --check charts/skerry
 
 .PHONY: format
 format: $(STAMP) ## put the style right where that can be done by itself
@@ -74,8 +75,9 @@ cluster-down: $(STAMP) ## remove the development cluster
 	$(BIN)/python -m devcluster down
 
 .PHONY: generate
-generate: $(STAMP) ## write crds/ from the API models
+generate: $(STAMP) ## write what follows from the API's models and from the catalogue
 	$(BIN)/python -m skerry.api.generate crds charts/skerry/files/crds
+	$(BIN)/python -m skerry.accelerators.generate charts/skerry
 
 .PHONY: lock
 lock: ## pin all dependencies with hashes

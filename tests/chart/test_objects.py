@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from skerry.controllers.settings import Settings
-from tests.chart.conftest import EXTERNAL, NAMESPACE, ROOT, Document, Render, Rendered
+from tests.chart.conftest import CHART, EXTERNAL, NAMESPACE, ROOT, Document, Render, Rendered
 
 
 def test_the_definitions_are_those_of_the_api(default: Rendered) -> None:
@@ -27,7 +27,8 @@ def test_objects_of_users_survive_an_uninstall_unless_someone_says_so(
 
 def environment(found: Rendered) -> dict[str, str]:
     entries = found.pods()["Deployment/edge-operator"]["containers"][0]["env"]
-    return {entry["name"]: entry.get("value", NAMESPACE) for entry in entries}
+    found_values = {entry["name"]: entry.get("value", NAMESPACE) for entry in entries}
+    return {**found_values, "SKERRY_CATALOGUE": str(CHART / "files" / "catalogue.json")}
 
 
 def test_the_operator_understands_its_settings(default: Rendered) -> None:
@@ -113,7 +114,6 @@ def test_a_probe_runs_on_every_node_and_knows_its_name(default: Rendered) -> Non
     (container,) = spec["containers"]
     assert spec["tolerations"] == [{"operator": "Exists"}]
     assert "nodeSelector" not in spec
-    assert "volumes" not in spec
     assert {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}} in container["env"]
 
 

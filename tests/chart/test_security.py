@@ -94,14 +94,15 @@ def test_the_operator_may_do_what_its_work_needs_and_no_more(default: Rendered) 
         "edgedeployments/finalizers.skerry.dev": {"update"},
         "optimizationjobs/finalizers.skerry.dev": {"update"},
         "jobs.batch": {*read, "create", "patch", "delete"},
-        "deployments.apps": {*read, "create", "patch"},
+        "deployments.apps": {*read, "create", "patch", "delete"},
+        "daemonsets.apps": {*read, "create", "patch", "delete"},
         "services": {"get", "create", "patch"},
         "poddisruptionbudgets.policy": {"get", "create", "patch", "delete"},
-        "pods": read,
+        "pods": {*read, "patch", "delete"},
         "pods/log": {"get"},
         "pods/proxy": {"get"},
         "secrets": {"create", "patch"},
-        "nodes": {"get", "patch"},
+        "nodes": {*read, "patch"},
         "events.events.k8s.io": {"create"},
     }
 
@@ -146,7 +147,7 @@ def test_each_policy_denies_and_is_about_an_account_of_the_release(default: Rend
     assert (
         policies.keys()
         == bindings.keys()
-        == {f"{RELEASE}-{name}" for name in ("probe-own-node", "operator-secrets", "operator-nodes")}
+        == {f"{RELEASE}-{name}" for name in ("probe-own-node", "operator-secrets", "operator-nodes", "operator-pods")}
     )
     for name, policy in policies.items():
         account = name.split("-")[1]

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from skerry.accelerators.catalogue import Catalogue, catalogue
+from skerry.accelerators.catalogue import Catalogue, CatalogueError, catalogue, from_file
 from skerry.manifests.settings import InstallationSettings
 
 ENV_INSTALLATION: Final = "SKERRY_INSTALLATION"
 """JSON of `skerry.manifests.settings.InstallationSettings`."""
+ENV_CATALOGUE: Final = "SKERRY_CATALOGUE"
+"""File with the accelerators that are known here; none: the built-in ones."""
 ENV_NAMESPACE: Final = "SKERRY_NAMESPACE"
 """The operator's own namespace."""
 ENV_WATCH: Final = "SKERRY_WATCH_NAMESPACES"
@@ -63,8 +66,14 @@ class Settings:
         if not namespace:
             message = f"{ENV_NAMESPACE} must name the operator's own namespace"
             raise SettingsError(message)
+        try:
+            known = from_file(Path(file)) if (file := environ.get(ENV_CATALOGUE)) else catalogue()
+        except CatalogueError as error:
+            message = f"{ENV_CATALOGUE}: {error}"
+            raise SettingsError(message) from error
         return Settings(
             installation=installation,
+            catalogue=known,
             namespace=namespace,
             watch=tuple(name.strip() for name in environ.get(ENV_WATCH, "").split(",") if name.strip()),
             resync_seconds=_number(environ, ENV_RESYNC, 300, least=10),
