@@ -25,7 +25,8 @@ COUNT = st.integers(min_value=0, max_value=2)
 @st.composite
 def a_node(draw: st.DrawFn, name: str) -> NodeState:
     """A node with few resources, so that they run out, in one of the states that a node may be in."""
-    devices = {found: many for found in ACCELERATORS[:2] if (many := draw(COUNT))}
+    counts = {found: draw(COUNT) for found in ACCELERATORS[:2]}
+    devices = {found: many for found, many in counts.items() if many}
     taken = {own(found): draw(st.integers(0, many)) for found, many in devices.items()}
     state = node(
         name,
@@ -41,9 +42,9 @@ def a_node(draw: st.DrawFn, name: str) -> NodeState:
         features=frozenset(draw(st.sampled_from([("avx2",), ("avx2", "amx"), ()]))),
         ready=draw(st.sampled_from([True, True, True, False])),
         cordoned=draw(st.sampled_from([False, False, False, True])),
-        profiled=True,
     )
-    return unplugged(state, next(iter(devices))) if devices and draw(st.booleans()) else state
+    broken = draw(st.booleans())
+    return unplugged(state, next(iter(devices))) if devices and broken else state
 
 
 @st.composite
