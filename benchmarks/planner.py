@@ -5,6 +5,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from skerry.api.edgedeployment import Placement
@@ -106,9 +107,7 @@ def with_pods(nodes: Mapping[str, NodeState], pods: list[Placed]) -> dict[str, N
     changed = dict(nodes)
     for pod in pods:
         state = changed[pod.node]
-        taken = added(state.taken, pod.requests)
-        parts = {name: getattr(state, name) for name in state.__dataclass_fields__ if name not in {"free", "load"}}
-        changed[pod.node] = NodeState(**{**parts, "taken": taken})
+        changed[pod.node] = replace(state, taken=added(state.taken, pod.requests))
     return changed
 
 

@@ -18,7 +18,7 @@ from skerry.planning.quantities import added
 from tests.unit.planning.sites import node, occupied, own, pods, settled, unplugged, variant, wish
 
 ACCELERATORS = ("intel-npu", "intel-gpu", "cpu")
-EXAMPLES = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=100, deadline=None)
 COUNT = st.integers(min_value=0, max_value=2)
 
 

@@ -255,6 +255,26 @@ def test_only_nodes_that_the_user_means_are_used() -> None:
     assert where(more) == {"cpu": {"b": 1, "c": 1}}
 
 
+@pytest.mark.parametrize("mode", ["Replicas", "PerNode"])
+def test_an_accelerator_of_other_nodes_than_the_user_means_does_not_count(mode: str) -> None:
+    nodes = [NUC, node("plain", labels={"site": "a"})]
+    assert where(plan(wish(mode=mode, nodeSelector={"site": "a"}), nodes)) == {"cpu": {"plain": 1}}
+    dedicated = replace(NUC, taints=(Taint("dedicated", "video", "NoSchedule"),))
+    assert where(plan(wish(mode=mode), [dedicated, PLAIN])) == {"cpu": {"plain": 1}}
+
+
+def test_deployments_draw_different_nodes_of_equal_ones_and_the_same_when_others_come_and_go() -> None:
+    def drawn(key: str, numbers: range) -> str:
+        found = plan(replace(wish(variant("cpu")), key=key), [node(f"n{number}") for number in numbers])
+        return found.groups[0].nodes[0]
+
+    before = {f"vision/m{number}": drawn(f"vision/m{number}", range(20)) for number in range(20)}
+    assert len(set(before.values())) > 5
+    after = {key: drawn(key, range(15)) for key in before}
+    left = {f"n{number}" for number in range(15)}
+    assert {key: name for key, name in before.items() if name in left}.items() <= after.items()
+
+
 def test_when_fewer_are_wanted_those_on_later_accelerators_go_first() -> None:
     asked = wish(replicas=3, fallback="Allow")
     before = plan(asked, [NUC, PLAIN])
