@@ -255,6 +255,54 @@ def test_only_nodes_that_the_user_means_are_used() -> None:
     assert where(more) == {"cpu": {"b": 1, "c": 1}}
 
 
+def test_an_accelerator_whose_variant_no_node_can_run_does_not_count() -> None:
+    for_arm = variant(NPU, requires={"architecture": "arm64"})
+    assert where(plan(wish(for_arm, variant("cpu")), [NUC])) == {"cpu": {"nuc": 1}}
+
+
+def test_a_node_with_room_for_one_can_still_change_to_its_better_accelerator() -> None:
+    small = node("nuc", {NPU: 1}, room={"memory": "512Mi"})
+    asked = wish(fallback="Allow")
+    on_cpu = plan(asked, [unplugged(small, NPU)])
+    early = after(on_cpu, asked, [small], settled([small], 50.0))
+    assert (where(early), early.look_again_seconds) == ({"cpu": {"nuc": 1}}, 10.0)
+    assert where(after(on_cpu, asked, [small], settled([small]))) == {NPU: {"nuc": 1}}
+
+
+def test_a_replica_that_cannot_change_keeps_its_room() -> None:
+    small = node("nuc", {NPU: 1}, room={"memory": "512Mi"}, taken={own(NPU): 1})
+    asked = wish(replicas=2, fallback="Allow")
+    found = after(plan(asked, [small]), asked, [small], settled([small]))
+    assert (where(found), found.waiting) == ({"cpu": {"nuc": 1}}, 1)
+
+
+def test_a_new_variant_is_not_rolled_out_on_a_cordoned_node() -> None:
+    asked = wish(variant("cpu"))
+    newer = wish(variant("cpu", artifact="oci://r/cpu@sha256:2"))
+    there = pods(plan(asked, [PLAIN]), asked)
+    found = plan(newer, occupied([replace(PLAIN, cordoned=True), node("other")], there), there)
+    assert where(found) == {"cpu": {"other": 1}}
+    assert [item.why for item in found.leaving] == ["node plain: the node is cordoned"]
+
+
+def test_of_two_replicas_for_one_device_the_one_stays_whose_device_is_known_to_work() -> None:
+    cards = node("box", {"intel-gpu": 2})
+    asked = wish(variant("intel-gpu"), replicas=2)
+    first, second = pods(plan(asked, [cards]), asked)
+    there = [replace(first, device_healthy=None), second]
+    found = plan(asked, occupied([unplugged(cards, "intel-gpu")], there), there)
+    assert [item.replica.name for item in found.leaving] == [first.name]
+    assert found.leaving[0].why == "node box: 1 of 2 intel-gpu can be used (the device is gone)"
+
+
+def test_a_taint_evicts_or_only_keeps_away_as_it_says() -> None:
+    asked = wish(variant("cpu"))
+    before = plan(asked, [PLAIN])
+    for effect, expected in (("NoSchedule", "plain"), ("NoExecute", "other")):
+        tainted = replace(PLAIN, taints=(Taint("for", "video", effect),))
+        assert where(after(before, asked, [tainted, node("other")])) == {"cpu": {expected: 1}}
+
+
 @pytest.mark.parametrize("mode", ["Replicas", "PerNode"])
 def test_an_accelerator_of_other_nodes_than_the_user_means_does_not_count(mode: str) -> None:
     nodes = [NUC, node("plain", labels={"site": "a"})]
@@ -298,8 +346,14 @@ def test_on_each_node_deny_waits_for_the_best_and_allow_takes_the_next() -> None
     assert (denied.reason, denied.waiting) == (DeploymentReason.NO_SPARE_ACCELERATOR, 1)
     allowed = plan(wish(mode="PerNode", fallback="Allow"), [busy, PLAIN])
     assert where(allowed) == {"cpu": {"nuc": 1, "plain": 1}}
-    freed = after(allowed, wish(mode="PerNode", fallback="Allow"), [NUC, PLAIN], settled([NUC]))
-    assert where(freed) == {NPU: {"nuc": 1}, "cpu": {"plain": 1}}
+    asked = wish(mode="PerNode", fallback="Allow")
+    early = after(allowed, asked, [NUC, PLAIN], settled([NUC], 20.0))
+    assert (where(early), early.look_again_seconds) == (where(allowed), 40.0)
+    assert early.message == "1 on cpu until intel-npu is free"
+    rolling = after(allowed, asked, [NUC, PLAIN], settled([NUC], rolling=True))
+    assert (where(rolling), rolling.look_again_seconds) == (where(allowed), None)
+    late = after(allowed, asked, [NUC, PLAIN], settled([NUC]))
+    assert where(late) == {NPU: {"nuc": 1}, "cpu": {"plain": 1}}
 
 
 def test_on_each_node_one_that_is_cut_off_keeps_its_replica_and_a_new_one_gets_one() -> None:
@@ -312,6 +366,8 @@ def test_when_replicas_become_one_on_each_node_the_others_leave() -> None:
     before = plan(wish(variant("cpu"), replicas=3), [PLAIN])
     found = after(before, wish(variant("cpu"), mode="PerNode"), [PLAIN])
     assert (where(found), len(found.leaving)) == ({"cpu": {"plain": 1}}, 2)
+    smaller = node("plain", {NPU: 1}, room={"memory": "512Mi"})
+    assert where(after(before, wish(mode="PerNode"), [smaller], settled([smaller]))) == {NPU: {"plain": 1}}
 
 
 @pytest.mark.parametrize("mode", ["Replicas", "PerNode"])
