@@ -23,13 +23,16 @@ def _nodes(many: int, *, more: bool = False) -> str:
 
 
 def _groups(fits: Iterable[Fit]) -> list[tuple[str, list[Fit]]]:
-    """Return nodes with equal reasons together: first those that would do were they empty and well, then many."""
+    """Return nodes with equal reasons together, first those that would do were they empty and well."""
     found: dict[str, list[Fit]] = {}
     for fit in fits:
         found.setdefault(" and ".join(reason.there for reason in fit.reasons) or "fits", []).append(fit)
-    return sorted(
-        found.items(), key=lambda item: (not item[1][0].ever, len(item[1][0].reasons), -len(item[1]), item[0])
-    )
+
+    def rank(group: tuple[str, list[Fit]]) -> tuple[bool, int, int, str]:
+        first = group[1][0]
+        return not first.ever, len(first.reasons), -len(group[1]), min(fit.node for fit in group[1])
+
+    return sorted(found.items(), key=rank)
 
 
 def _counts(fits: Sequence[Fit]) -> str:

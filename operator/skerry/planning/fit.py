@@ -232,7 +232,7 @@ def _short(resource: str, wanted: int, there: int, free: int) -> Reason:
     has = figure(resource, there, exact=exact)
     if not lasting:
         has = f"{figure(resource, max(0, free), exact=exact)} of {has}"
-    there_is = f"{has} {name}" if lasting else f"{has} {name} free"
+    there_is = f"{has} {name} in all" if lasting else f"{has} {name} free"
     needed = figure(resource, wanted, exact=exact)
     return Reason(Aspect.RESOURCE, f"too little {name}", there_is, needed, lasting=lasting)
 

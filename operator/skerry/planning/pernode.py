@@ -74,7 +74,8 @@ def seat_per_node(
         seating.wanted += 1
         if new is not None:
             seating.seats.append(new)
-            seating.notes_behind(new, usable[0])
+            for option in usable[:1]:
+                seating.notes_behind(new, option)
             continue
         for option in allowed:
             refused.setdefault(option.rank, (option, []))[1].append(name)

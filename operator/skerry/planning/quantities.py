@@ -17,7 +17,7 @@ CPU: Final = "cpu"
 MEMORY: Final = "memory"
 DISK: Final = "ephemeral-storage"
 PODS: Final = "pods"
-_QUANTITY: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]))?")
+_QUANTITY: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]))?", re.ASCII)
 _SUFFIXES: Final = {
     **{
         suffix: Fraction(10) ** power
@@ -77,14 +77,15 @@ def _in_bytes(resource: str) -> bool:
 
 
 def figure(resource: str, many: int, *, exact: bool = False) -> str:
-    """Return an amount for people: 500m, 2, 1.5 GiB; rounded to three digits after the point unless exact."""
+    """Return an amount for people: 500m, 2, 1.5 GiB; cut after three digits behind the point unless exact."""
     if resource == CPU:
         return f"{many}m" if many % _THOUSAND else str(many // _THOUSAND)
     if not _in_bytes(resource):
         return str(many)
     for size, unit in () if exact else _BINARY:
         if abs(many) >= size:
-            return f"{many / size:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+            thousandths = _THOUSAND * many // size
+            return f"{thousandths / _THOUSAND:.3f}".rstrip("0").rstrip(".") + f" {unit}"
     return f"{many} bytes"
 
 
