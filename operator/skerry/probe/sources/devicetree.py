@@ -21,11 +21,16 @@ def compatible(tree: Tree) -> tuple[str, ...]:
     return tree.texts(f"{_FOLDER}/compatible")
 
 
-def platform_driver(tree: Tree, names: list[str]) -> str:
-    """Return the first of the drivers that a platform device is bound to; empty when none is."""
+def driver(tree: Tree, names: tuple[str, ...]) -> str:
+    """Return the first of the drivers that serves the board: bound to a platform device, or loaded; else nothing.
+
+    Nvidia's driver for Jetson binds as `gk20a` and is the module `nvgpu`.
+    """
     for name in names:
         folder = f"sys/bus/platform/drivers/{name}"
         # Each bound device is a link in the driver's folder; so is the driver's module.
         if any(each != "module" and tree.target(f"{folder}/{each}") for each in tree.names(folder)):
+            return name
+        if tree.status(f"sys/module/{name.replace('-', '_')}") is not None:
             return name
     return ""

@@ -13,6 +13,7 @@ from typing import Final
 
 _LIMIT: Final = 4096
 """Bytes that are read of a file: the size of a sysfs attribute."""
+_NUMBERS: Final = 2**63
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 Stamp = tuple[int, int]
@@ -30,6 +31,8 @@ class Tree:
     def resolve(self, path: str) -> str | None:
         """Return the path without links, whether something is there or not; None when it leads out of the root."""
         real = os.path.realpath(self._prefix + path)
+        if real == self._root:
+            return ""
         return real.removeprefix(self._prefix) if real.startswith(self._prefix) else None
 
     def _real(self, path: str) -> str:
@@ -91,11 +94,12 @@ class Tree:
         return tuple(text for part in self.data(path).split(b"\0") if (text := printable(part)))
 
     def number(self, path: str) -> int | None:
-        """Return the number that a file says, decimal or with `0x`; None where it says none."""
+        """Return the number that a file says, decimal or with `0x`; None where it says none, or one beyond 64 bits."""
         try:
-            return int(self.text(path), 0)
+            number = int(self.text(path), 0)
         except ValueError:
             return None
+        return number if abs(number) < _NUMBERS else None
 
     def hexadecimal(self, path: str) -> str:
         """Return the digits of a file with a hexadecimal number, with or without `0x`; empty where it has none."""
