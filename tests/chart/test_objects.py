@@ -113,7 +113,6 @@ def test_a_probe_runs_on_every_node_and_knows_its_name(default: Rendered) -> Non
     (container,) = spec["containers"]
     assert spec["tolerations"] == [{"operator": "Exists"}]
     assert "nodeSelector" not in spec
-    assert "volumes" not in spec
     assert {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}} in container["env"]
 
 

@@ -45,21 +45,30 @@ def node_file(_path: str, status: os.stat_result) -> NodeFile | None:
 
 
 @dataclass(frozen=True)
+class _Facts:
+    """What stays as long as the device and its driver do: its attributes are not read again, that could wake it."""
+
+    driver_version: str
+    memory_bytes: int
+    numa_node: int | None
+
+
 class Examiner:
-    """Looks at devices.
+    """Looks at devices."""
 
-    Attributes:
-        tree: The node.
-        proc: The node as well, where `proc` is below another root.
-        file: What a device file is; tests have regular files in place of them.
-        owned: Whether pods get device files as their own, whatever their mode on the host (the Container Device
-            Interface does so).
-    """
+    def __init__(self, tree: Tree, proc: Tree, file: LookAtFile = node_file, *, owned: bool = False) -> None:
+        """Take what to look at.
 
-    tree: Tree
-    proc: Tree
-    file: LookAtFile = node_file
-    owned: bool = False
+        Args:
+            tree: The node.
+            proc: The node as well, where `proc` is below another root.
+            file: What a device file is; tests have regular files in place of them.
+            owned: Whether pods get device files as their own, whatever their mode on the host (the Container Device
+                Interface does so).
+        """
+        self.tree = tree
+        self._proc, self._file, self._owned = proc, file, owned
+        self._facts: dict[str, tuple[Recognised, str, _Facts]] = {}
 
     def examine(self, recognised: Recognised) -> FoundDevice:
         """Return the device as it is now."""
@@ -67,7 +76,7 @@ class Examiner:
         driver = self._driver(entry, place)
         files, groups, problem = self._files(entry, place)
         problem = _driver_problem(entry, place, driver) or self._state_problem(place) or problem
-        node = self.tree.number(f"{place.path}/numa_node") if place.path else None
+        facts = self._facts_of(recognised, driver)
         return FoundDevice(
             accelerator=entry.name,
             id=place.id,
@@ -77,10 +86,26 @@ class Examiner:
             groups=groups,
             hardware_id=place.hardware_id[:_TEXT],
             driver=driver[:_TEXT],
+            driver_version=facts.driver_version,
+            memory_bytes=facts.memory_bytes,
+            numa_node=facts.numa_node,
+        )
+
+    def _facts_of(self, recognised: Recognised, driver: str) -> _Facts:
+        entry, place = recognised.entry, recognised.place
+        known = self._facts.get(place.key)
+        if known is not None and known[:2] == (recognised, driver):
+            return known[2]
+        node = self.tree.number(f"{place.path}/numa_node") if place.path else None
+        facts = _Facts(
             driver_version=self._version(driver, place)[:_TEXT],
             memory_bytes=self._memory(entry, place),
             numa_node=node if node is not None and node >= 0 else None,
         )
+        # A driver that is starting tells its device's memory later.
+        if facts.memory_bytes or not entry.memory_file:
+            self._facts[place.key] = (recognised, driver, facts)
+        return facts
 
     def _driver(self, entry: Entry, place: Place) -> str:
         if place.board:
@@ -113,7 +138,7 @@ class Examiner:
             # The link of a device that is gone leads nowhere; one out of /dev leads to something else.
             resolved = self.tree.resolve(path)
             status = self.tree.status(path)
-            found = self.file(f"/{path}", status) if status is not None else None
+            found = self._file(f"/{path}", status) if status is not None else None
             if resolved is None or not resolved.startswith("dev/") or status is None:
                 problems.append(f"/{path} is missing")
             elif found is None:
@@ -122,7 +147,7 @@ class Examiner:
                 files[f"/{resolved}"] = found
         groups: set[int] = set()
         for path, found in sorted(files.items()):
-            if self.owned or found.mode & _OTHERS == _OTHERS:
+            if self._owned or found.mode & _OTHERS == _OTHERS:
                 continue
             if found.mode & _GROUP == _GROUP and found.group:
                 groups.add(found.group)
@@ -149,7 +174,7 @@ class Examiner:
         """Tell the file of another GPU of NVIDIA's from those that all GPUs share."""
         if not _NVIDIA.fullmatch(path):
             return False
-        own = nvidia.file(self.proc, place.path.rpartition("/")[2])
+        own = nvidia.file(self._proc, place.path.rpartition("/")[2])
         return bool(own) and path != f"dev/{own}"
 
     def _glob(self, pattern: str) -> list[str]:

@@ -33,5 +33,5 @@ def looker(
 
     tree = Tree(root)
     recogniser = Recogniser(tree, entries_of(catalogue, matching.specificity))
-    examiner = Examiner(tree, tree, node, owned)
+    examiner = Examiner(tree, tree, node, owned=owned)
     return Inventory(recogniser, examiner, Vendors(root / "var/lib/kubelet/device-plugins"), serves=serves)
