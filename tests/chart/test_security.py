@@ -40,11 +40,32 @@ def violations(spec: Document) -> list[str]:
     return wrong
 
 
-def test_every_pod_keeps_the_restricted_standard(found: Rendered) -> None:
+def test_every_pod_but_the_probe_keeps_the_restricted_standard(found: Rendered) -> None:
     pods = found.pods()
 
     assert "Deployment/edge-operator" in pods
-    assert {name: wrong for name, spec in pods.items() if (wrong := violations(spec))} == {}
+    # The probe's devices are the node's.
+    allowed = {"DaemonSet/edge-probe": ["hostPath"] * 3}
+    assert {name: wrong for name, spec in pods.items() if (wrong := violations(spec))} == allowed
+
+
+def test_the_probe_sees_devices_of_the_node_and_changes_none(found: Rendered) -> None:
+    spec = found.pods()["DaemonSet/edge-probe"]
+    (container,) = spec["containers"]
+    mounts = {mount["name"]: (mount["mountPath"], mount["readOnly"]) for mount in container["volumeMounts"]}
+
+    assert {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume} == {
+        "sys": "/sys",
+        "dev": "/dev",
+        "device-plugins": "/var/lib/kubelet/device-plugins",
+    }
+    assert mounts == {
+        "sys": ("/host/sys", True),
+        "dev": ("/host/dev", True),
+        "device-plugins": ("/var/lib/kubelet/device-plugins", True),
+        "accelerators": ("/etc/skerry/accelerators", True),
+    }
+    assert container["args"][:4] == ["--root", "/host", "--proc-root", "/"]
 
 
 def test_every_container_has_limits_of_memory(found: Rendered) -> None:

@@ -12,9 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from skerry.probe.machine import profile
+from skerry.accelerators import matching
+from skerry.probe.entries import entries_of
+from skerry.probe.examine import Examiner
+from skerry.probe.inventory import Inventory
+from skerry.probe.machine import Machine
 from skerry.probe.publish import ACCOUNT, TIMEOUT_SECONDS, Publisher, PublishError
+from skerry.probe.recognise import Recogniser
+from skerry.probe.sources.tree import Tree
+from skerry.probe.vendors import FOLDER, Vendors
 from skerry.version import version
+
+CATALOGUE = Path("/etc/skerry/accelerators/catalogue.json")
 
 LONGEST_PAUSE = 300.0
 REASSURE_SECONDS = 120.0
@@ -32,25 +41,28 @@ def watch(
     now: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
 ) -> NoReturn:
-    """Publish at once, whenever something changed, and now and then; while that fails try with growing pauses."""
+    """Look all the time; publish at once, whenever something changed, and now and then.
+
+    While publishing fails it is tried with growing pauses, but looking goes on: devices are served without API server.
+    """
     published: dict[str, Any] | None = None
-    due = now()
+    due = retry = now()
     failures = 0
     while True:
         found = look()
-        pause = interval
-        if found != published or now() >= due:
+        if now() >= retry and (found != published or now() >= due):
             try:
                 publish(found)
             except PublishError as error:
                 sys.stderr.write(f"{error}\n")
                 published = None
                 pause = max(interval, min(interval * 2.0 ** min(failures, 8), LONGEST_PAUSE))
+                retry = now() + pause * (0.8 + 0.4 * jitter())
                 failures += 1
             else:
                 published, failures = found, 0
                 due = now() + REASSURE_SECONDS
-        sleep(pause * (0.8 + 0.4 * jitter()))
+        sleep(interval * (0.8 + 0.4 * jitter()))
 
 
 def _guard(pause: float = 0.0) -> None:
@@ -71,18 +83,40 @@ def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
+def _inventory(examiner: Examiner, catalogue: Path, device_plugins: Path) -> Inventory:
+    """Return what looks for the accelerators of a catalogue; a file that is not there is an empty one.
+
+    Raises:
+        ValueError: The file is not JSON, or not of the catalogue's form.
+    """
+    documents = matching.load(catalogue) if catalogue.is_file() else []
+    recogniser = Recogniser(examiner.tree, entries_of(documents, matching.specificity))
+    return Inventory(recogniser, examiner, Vendors(device_plugins), serves=False)
+
+
 def main() -> int:
     """Run until SIGTERM."""
     parser = argparse.ArgumentParser(prog="skerry-probe", description=__doc__)
-    parser.add_argument("--root", type=Path, default=Path("/"), help="folder with proc and sys of the node")
-    parser.add_argument("--interval", type=float, default=10.0, help="seconds between looks")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="folder with sys and dev of the node")
+    parser.add_argument("--proc-root", type=Path, help="folder with proc of the node, when that is another")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between looks")
+    parser.add_argument("--catalogue", type=Path, default=CATALOGUE, help="JSON file of the accelerators to look for")
+    parser.add_argument("--device-plugins", type=Path, default=FOLDER, help="the kubelet's folder of device plugins")
     parser.add_argument("--service-account", type=Path, default=ACCOUNT, help="folder with token and ca.crt")
     parser.add_argument("--once", action="store_true", help="publish the profile and end")
     parser.add_argument("--print", action="store_true", help="print the profile and end")
     arguments = parser.parse_args()
 
+    machine = Machine(arguments.root, proc_root=arguments.proc_root, version=version())
+    examiner = Examiner(Tree(arguments.root), Tree(arguments.proc_root or arguments.root))
+    try:
+        inventory = _inventory(examiner, arguments.catalogue, arguments.device_plugins)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"the catalogue {arguments.catalogue} cannot be read: {error}\n")
+        return os.EX_CONFIG
+
     def look() -> dict[str, Any]:
-        return profile(arguments.root, version=version())
+        return machine.profile(inventory.look())
 
     if arguments.print:
         sys.stdout.write(json.dumps(look(), indent=2) + "\n")

@@ -1,12 +1,15 @@
-"""An API server for the probe."""
+"""An API server and a catalogue for the probe."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from tests.unit.probe.apiserver import ApiServer
+from tests.unit.probe.catalogue import CATALOGUE
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,9 @@ def server(authority: trustme.CA, tmp_path: Path) -> Iterator[ApiServer]:
     started = ApiServer(account, authority)
     yield started
     started.close()
+
+
+@pytest.fixture
+def catalogue() -> list[dict[str, Any]]:
+    """Return the catalogue's entries as the probe gets them."""
+    return copy.deepcopy(CATALOGUE)

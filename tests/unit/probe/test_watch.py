@@ -1,5 +1,6 @@
 """When the probe publishes, and the process itself."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 import skerry
 from skerry.probe.__main__ import LONGEST_PAUSE, REASSURE_SECONDS, watch
 from skerry.probe.publish import PublishError
+from tests.support.boards import BOARDS, build
 from tests.unit.probe.apiserver import ApiServer
-from tests.unit.probe.boards import build
+from tests.unit.probe.catalogue import CATALOGUE
 
 CODE = str(Path(skerry.__file__).parents[1])
 SECONDS = 30
@@ -34,10 +36,12 @@ class World:
         self.memory = 1
         self.away: Callable[[float], bool] = lambda _: False
         self.changes: dict[float, int] = {}
+        self.looks: list[float] = []
         self.attempts: list[float] = []
         self.published: list[tuple[float, int]] = []
 
     def look(self) -> dict[str, Any]:
+        self.looks.append(self.time)
         for moment, memory in self.changes.items():
             if self.time >= moment:
                 self.memory = memory
@@ -93,6 +97,16 @@ def test_an_api_server_that_is_away_is_asked_less_and_less_and_then_told_everyth
     assert memory == 2
 
 
+def test_devices_are_looked_at_while_the_api_server_is_away() -> None:
+    world = World(end=1000)
+    world.away = lambda _: True
+
+    world.run()
+
+    assert world.looks == [10 * number for number in range(101)]
+    assert len(world.attempts) < 10
+
+
 def test_a_long_interval_is_not_shortened_by_failures() -> None:
     world = World(end=5000)
     world.away = lambda _: True
@@ -110,6 +124,16 @@ def test_probes_do_not_march_in_step(jitter: float, second: float) -> None:
     world.run(jitter=jitter)
 
     assert world.published[1][0] == pytest.approx(second)
+
+
+@pytest.mark.parametrize(("jitter", "second"), [(0.0, 240.0), (1.0, 360.0)])
+def test_probes_do_not_come_back_in_step_after_an_outage(jitter: float, second: float) -> None:
+    world = World(end=3000)
+    world.away = lambda _: True
+
+    world.run(interval=2, jitter=jitter)
+
+    assert world.attempts[-1] - world.attempts[-2] == pytest.approx(second, abs=3)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -189,6 +213,46 @@ def test_a_probe_without_node_name_says_so(start: Start) -> None:
     assert process.returncode == os.EX_CONFIG
 
 
+def write_catalogue(folder: Path) -> Path:
+    file = folder / "catalogue.json"
+    file.write_text(json.dumps(CATALOGUE), encoding="utf-8")
+    return file
+
+
+def test_a_device_that_comes_and_goes_is_told(server: ApiServer, start: Start, tmp_path: Path) -> None:
+    def accelerators() -> list[str]:
+        return [each["name"] for each in server.objects.get("worker", {}).get("status", {}).get("accelerators", [])]
+
+    start("--interval", "0.05", "--catalogue", str(write_catalogue(tmp_path)))
+    until(lambda: accelerators() == ["cpu"])
+
+    BOARDS["arc"]().write(tmp_path / "xeon")
+    until(lambda: accelerators() == ["cpu", "intel-gpu"])
+
+    (tmp_path / "xeon/sys/bus/pci/devices/0000:03:00.0").unlink()
+    until(lambda: accelerators() == ["cpu"])
+
+
+def test_device_files_are_told_from_plain_ones(start: Start, tmp_path: Path) -> None:
+    BOARDS["arc"]().write(tmp_path / "xeon")
+    process = start("--print", "--catalogue", str(write_catalogue(tmp_path)))
+
+    _, arc = json.loads(process.communicate(timeout=SECONDS)[0])["accelerators"]
+
+    assert arc["devices"][0]["message"] == "/dev/dri/renderD128 is not a device file"
+
+
+def test_a_catalogue_that_is_broken_is_told(start: Start, tmp_path: Path) -> None:
+    file = write_catalogue(tmp_path)
+    file.write_text("[{", encoding="utf-8")
+    process = start("--print", "--catalogue", str(file))
+
+    _, errors = process.communicate(timeout=SECONDS)
+
+    assert process.returncode == os.EX_CONFIG
+    assert str(file) in errors
+
+
 def test_print_needs_no_cluster(start: Start) -> None:
     process = start("--print", NODE_NAME="")
 
@@ -205,8 +269,8 @@ def test_the_probe_imports_the_standard_library_and_little_of_skerry() -> None:
     ours = {name for name in loaded if name.split(".")[0] == "skerry"}
     assert ours == {
         *("skerry", "skerry.version", "skerry.api", "skerry.api.labels"),
-        *("skerry.accelerators", "skerry.accelerators.cpu"),
-        *("skerry.probe", "skerry.probe.__main__", "skerry.probe.machine", "skerry.probe.publish"),
+        *("skerry.accelerators", "skerry.accelerators.cpu", "skerry.accelerators.matching"),
+        *(name for name in ours if name.startswith("skerry.probe")),
     }
     assert {name.split(".")[0] for name in loaded} - {"skerry"} <= sys.stdlib_module_names | {"sitecustomize"}
     assert not {"asyncio", "pydantic", "importlib.metadata"} & set(loaded)
