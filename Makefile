@@ -43,6 +43,7 @@ lint: $(STAMP) ## style, types, layers, generated files
 	$(BIN)/mypy operator/skerry devcluster tests examples benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python -m skerry.api.generate --check crds charts/skerry/files/crds
+	$(BIN)/python -m skerry.probe.plugin.generate --check
 
 .PHONY: format
 format: $(STAMP) ## put the style right where that can be done by itself
@@ -74,14 +75,15 @@ cluster-down: $(STAMP) ## remove the development cluster
 	$(BIN)/python -m devcluster down
 
 .PHONY: generate
-generate: $(STAMP) ## write crds/ from the API models
+generate: $(STAMP) ## write crds/ from the API models, and the probe's modules of the device plugin API
 	$(BIN)/python -m skerry.api.generate crds charts/skerry/files/crds
+	$(BIN)/python -m skerry.probe.plugin.generate
 
 .PHONY: lock
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator server optimizer-openvino dev; do \
+	@for extra in operator probe server optimizer-openvino dev; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
 	done
