@@ -1,21 +1,19 @@
 """The event loop's side: one server and one registration a resource, kept alive."""
 
 import asyncio
-import contextlib
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server
+from h2.exceptions import H2Error
 
 from skerry.probe.devices import FoundDevice
 from skerry.probe.plugin.cdi import SpecFile
 from skerry.probe.plugin.deviceplugin_grpc import RegistrationStub
 from skerry.probe.plugin.deviceplugin_pb2 import RegisterRequest
+from skerry.probe.plugin.server import EndingServer
 from skerry.probe.plugin.service import OPTIONS, Service
 from skerry.probe.plugin.stock import Offer, Stock
 
@@ -23,11 +21,12 @@ KUBELET_SOCKET = "kubelet.sock"
 VERSION = "v1beta1"
 REGISTER_SECONDS = 15.0
 """The kubelet takes up to 10 s to connect to a plugin before it answers."""
-PARTING_SECONDS = 1.0
-"""How long to wait for the end of connections that were ended."""
 PATIENCE_POLLS = 5
 """A kubelet that has registered a plugin follows its list within that many polls, or is asked again."""
 LONGEST_PAUSE_POLLS = 60
+
+_BROKEN = (OSError, GRPCError, StreamTerminatedError, ProtocolError, H2Error, AttributeError)
+"""What comes when a peer is away, refuses, or goes; grpclib forgets a transport (`_transport`) that ended at once."""
 
 Identity = tuple[int, int]
 
@@ -61,28 +60,6 @@ def _identity(path: Path) -> Identity | None:
     return found.st_ino, found.st_ctime_ns
 
 
-class _Server(Server):
-    """grpclib's server, which also ends its connections: without that they live until the peer goes."""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__([service])
-        self._connections: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
-
-    def _protocol_factory(self) -> H2Protocol:
-        protocol = super()._protocol_factory()
-        self._connections.add(protocol)
-        return protocol
-
-    async def end(self) -> None:
-        """Stop listening, end what goes on, and wait a little for the end."""
-        self.close()
-        for connection in list(self._connections):
-            if hasattr(connection, "processor"):  # else it has but been accepted
-                connection.processor.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.wait_closed(), PARTING_SECONDS)
-
-
 class Plugin:
     """One resource: its socket, its server, its registration."""
 
@@ -92,7 +69,7 @@ class Plugin:
         self._spec_file = SpecFile(settings.cdi, accelerator) if settings.cdi else None
         self._path = settings.folder / f"skerry-{accelerator}.sock"
         self._service = Service(self._stock, self._spec_file)
-        self._server: _Server | None = None
+        self._server: EndingServer | None = None
         self._socket: Identity | None = None
         self._kubelet: Identity | None = None
         self._attempts = 0
@@ -138,7 +115,7 @@ class Plugin:
         try:
             await self._serve()
             await self._register()
-        except (OSError, GRPCError, StreamTerminatedError, ProtocolError) as error:
+        except _BROKEN as error:
             self._say(f"cannot be offered to the kubelet, which is tried again: {error!r}")
         else:
             self._say("is registered with the kubelet")
@@ -146,7 +123,7 @@ class Plugin:
     async def _serve(self) -> None:
         # A server that has ended cannot be started again. asyncio removes a stale socket before it binds.
         self._service = Service(self._stock, self._spec_file)
-        server = _Server(self._service)
+        server = EndingServer(self._service)
         await server.start(path=str(self._path))
         self._server, self._socket = server, _identity(self._path)
 

@@ -20,6 +20,11 @@ async def until(predicate: Callable[[], object]) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
+def names(folder: Path) -> list[str]:
+    """Return what is in a folder, which may not be there."""
+    return sorted(path.name for path in folder.glob("*"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "device-plugins"

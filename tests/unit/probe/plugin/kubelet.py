@@ -13,8 +13,7 @@ from typing import Any
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server, Stream
+from grpclib.server import Stream
 
 from skerry.probe.plugin.deviceplugin_grpc import DevicePluginStub, RegistrationBase
 from skerry.probe.plugin.deviceplugin_pb2 import (
@@ -28,18 +27,7 @@ from skerry.probe.plugin.deviceplugin_pb2 import (
     PreferredAllocationRequest,
     RegisterRequest,
 )
-
-
-class _Server(Server):
-    """A server whose connections end with it, as with a process."""
-
-    def __init__(self, handler: RegistrationBase) -> None:
-        super().__init__([handler])
-        self.connections: list[H2Protocol] = []
-
-    def _protocol_factory(self) -> H2Protocol:
-        self.connections.append(super()._protocol_factory())
-        return self.connections[-1]
+from skerry.probe.plugin.server import EndingServer
 
 
 class Client:
@@ -73,15 +61,19 @@ class Kubelet(RegistrationBase):
         self.refusal = ""
         self.deaf = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: _Server | None = None
+        self._server: EndingServer | None = None
 
     async def start(self) -> None:
         """Listen, after a clean-up of the folder."""
+        self._clean_up()
+        self._server = EndingServer(self)
+        await self._server.start(path=str(self.socket))
+
+    def _clean_up(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         for path in self.folder.iterdir():
             if path.is_socket():
                 path.unlink()
-        self._server = _Server(self)
-        await self._server.start(path=str(self.socket))
 
     async def stop(self, *, killed: bool = False) -> None:
         """End, with all connections; when killed the socket stays."""
@@ -93,10 +85,7 @@ class Kubelet(RegistrationBase):
         self.clients.clear()
         self.devices.clear()
         if self._server is not None:
-            self._server.close()
-            for connection in self._server.connections:
-                connection.processor.close()
-            await self._server.wait_closed()
+            await self._server.end()
             self._server = None
         if not killed:
             self.socket.unlink(missing_ok=True)
@@ -131,10 +120,16 @@ class Kubelet(RegistrationBase):
         if self.refusal:
             raise GRPCError(Status.UNKNOWN, self.refusal)
         client = Client(self.folder / request.endpoint)
-        client.options = await client.stub.GetDevicePluginOptions(Empty(), timeout=10)
-        self.clients[request.resource_name] = client
-        await stream.send_message(Empty())
-        if not self.deaf:
+        try:
+            client.options = await client.stub.GetDevicePluginOptions(Empty(), timeout=10)
+            await stream.send_message(Empty())
+        except BaseException:
+            client.channel.close()
+            raise
+        if self.deaf:
+            client.channel.close()
+        else:
+            self.clients[request.resource_name] = client
             task = asyncio.create_task(self._follow(request.resource_name, client))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -147,8 +142,8 @@ class Kubelet(RegistrationBase):
                     self.messages[resource].append(message)
                     self.devices[resource] = {each.ID: each.health == "Healthy" for each in message.devices}
                     self.lists[resource].append(self.devices[resource])
-        except (GRPCError, StreamTerminatedError, ProtocolError, OSError):
-            pass
+        except (GRPCError, StreamTerminatedError, ProtocolError, OSError, AttributeError):
+            pass  # grpclib forgets a transport (`_transport`) that ended at once
         current = self.clients.pop(resource, None)
         if current is not None:
             current.channel.close()
