@@ -108,8 +108,7 @@ class Plugin:
             return
         if kubelet is None or now < self._due:
             return
-        if await self._stop():
-            return  # the kubelet has a turn to see the end of the list before there is a new one
+        await self._stop()
         self._due = now + self._settings.poll_seconds * min(PATIENCE_POLLS * 2**self._attempts, LONGEST_PAUSE_POLLS)
         self._attempts += 1
         try:
@@ -134,16 +133,14 @@ class Plugin:
         async with Channel(path=str(self._settings.folder / KUBELET_SOCKET)) as channel:
             await RegistrationStub(channel).Register(request, timeout=REGISTER_SECONDS)
 
-    async def _stop(self) -> bool:
-        """Stop serving and remove the socket if it is ours; return whether somebody followed the list."""
+    async def _stop(self) -> None:
+        """Stop serving, and remove the socket if it is ours."""
         if self._server is None:
-            return False
-        watched = self._service.watched
+            return
         if self._socket == _identity(self._path):
             self._path.unlink(missing_ok=True)
         server, self._server, self._socket = self._server, None, None
         await server.end()
-        return watched
 
     def _write_spec(self) -> None:
         if self._spec_file is None:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def spec(cdi: Path) -> dict[str, Any]:
     """Return what a container runtime reads."""
     document: dict[str, Any] = json.loads((cdi / "skerry.dev-intel-npu.json").read_text(encoding="utf-8"))
     return document
+
+
+def block(folder: Path) -> None:
+    """Put a file in the place of a folder: root may write everywhere else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.write_text("in the way", encoding="ascii")
 
 
 def paths(cdi: Path) -> dict[str, list[str]]:
@@ -117,7 +124,7 @@ async def test_a_file_that_someone_removed_or_changed_is_written_again(
 async def test_where_no_file_can_be_written_pods_get_device_files(
     kubelet: Kubelet, plugins: DevicePlugins, cdi: Path, said: list[str]
 ) -> None:
-    cdi.parent.write_text("in the way", encoding="ascii")
+    block(cdi.parent)
     plugins.offer({"intel-npu": [npu(0)]})
     await until(lambda: kubelet.devices[NPU])
 
@@ -128,6 +135,22 @@ async def test_where_no_file_can_be_written_pods_get_device_files(
     cdi.parent.unlink()
     await until(lambda: names(cdi))
     assert (await kubelet.allocate(NPU, FIRST)).cdi_devices
+
+
+async def test_a_file_that_can_no_longer_be_written_is_not_relied_on(
+    kubelet: Kubelet, plugins: DevicePlugins, cdi: Path
+) -> None:
+    plugins.offer({"intel-npu": [npu(0)]})
+    await until(lambda: kubelet.devices[NPU])
+    assert (await kubelet.allocate(NPU, FIRST)).cdi_devices
+
+    block(cdi)
+    plugins.offer({"intel-npu": [npu(0), npu(1)]})
+    await until(lambda: len(kubelet.devices[NPU]) == 2)
+
+    answer = await kubelet.allocate(NPU, FIRST)
+    assert [each.host_path for each in answer.devices] == ["/dev/accel/accel0"]
+    assert not answer.cdi_devices
 
 
 @pytest.mark.parametrize("key", ["trailing-", "0000:00:00.0"])

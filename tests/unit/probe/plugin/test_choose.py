@@ -18,6 +18,12 @@ def test_two_that_share_a_bus_go_before_two_that_share_nothing() -> None:
     assert preferred(["0000:01:00.0", "0000:03:00.0", "0000:03:01.0"], [], 2) == ["0000:03:00.0", "0000:03:01.0"]
 
 
+def test_two_that_share_a_card_go_before_two_that_share_a_bus() -> None:
+    bus, card = ["0000:03:00.0", "0000:03:01.0"], ["0000:05:00.0", "0000:05:00.1"]
+
+    assert preferred([*bus, *card, "0000:05:01.0"], [], 2) == card
+
+
 def test_sticks_behind_one_hub_go_together() -> None:
     assert preferred(["1-1", "2-3.1", "2-3.2", "3-1"], [], 2) == ["2-3.1", "2-3.2"]
 

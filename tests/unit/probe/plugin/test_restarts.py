@@ -74,6 +74,19 @@ async def test_a_kubelet_that_restarts_is_told_again(kubelet: Kubelet, plugins: 
     assert [each.host_path for each in (await kubelet.allocate(NPU, FIRST)).devices] == ["/dev/accel/accel0"]
 
 
+async def test_a_new_kubelet_is_not_kept_waiting(
+    kubelet: Kubelet, plugins: DevicePlugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE_POLLS", 10**9)
+    monkeypatch.setattr(serving, "LONGEST_PAUSE_POLLS", 10**9)
+    plugins.offer({"intel-npu": [npu(0)]})
+    await until(lambda: kubelet.healthy(NPU))
+
+    await kubelet.restart()
+
+    await until(lambda: kubelet.healthy(NPU))
+
+
 async def test_what_changes_while_the_kubelet_is_away_is_told_when_it_is_back(
     kubelet: Kubelet, plugins: DevicePlugins
 ) -> None:
