@@ -44,6 +44,7 @@ lint: $(STAMP) ## style, types, layers, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m skerry.api.generate --check crds charts/skerry/files/crds
 	$(BIN)/python -m skerry.accelerators.generate --check charts/skerry
+	$(BIN)/python -m skerry.probe.plugin.generate --check
 
 .PHONY: format
 format: $(STAMP) ## put the style right where that can be done by itself
@@ -78,12 +79,13 @@ cluster-down: $(STAMP) ## remove the development cluster
 generate: $(STAMP) ## write what follows from the API's models and from the catalogue
 	$(BIN)/python -m skerry.api.generate crds charts/skerry/files/crds
 	$(BIN)/python -m skerry.accelerators.generate charts/skerry
+	$(BIN)/python -m skerry.probe.plugin.generate
 
 .PHONY: lock
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator server optimizer-openvino dev; do \
+	@for extra in operator probe server optimizer-openvino dev; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
 	done
