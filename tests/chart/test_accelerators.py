@@ -84,7 +84,7 @@ def test_a_wrong_entry_fails_the_installation_and_says_where(helm: Helm, tmp_pat
     assert message in done.stderr
 
 
-MATCHES = [
+MATCHES: list[dict[str, Any]] = [
     {"pci": {"vendor": "aaaa"}},
     {"pci": {"vendor": "aaaa", "classPrefix": "03"}},
     {"pci": {"vendor": "aaaa", "classPrefix": "0302"}},

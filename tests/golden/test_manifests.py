@@ -16,7 +16,7 @@ from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.manifests.job import optimization_job, push_secret
-from skerry.manifests.serving import budget, pull_secret, service, serving_deployment
+from skerry.manifests.serving import Group, budget, pull_secret, service, workload
 from skerry.manifests.settings import InstallationSettings
 
 HERE = Path(__file__).parent
@@ -55,6 +55,11 @@ VARIANT = Variant(
     artifact="oci://localhost:30500/models/vision/digits@sha256:" + "1" * 64,
     requires={"architecture": "amd64", "cpuFeatures": ["avx512_vnni"]},
 )
+CPU = Group(VARIANT, catalogue()["cpu"], 1)
+NPU = Group(VARIANT.model_copy(update={"accelerator": "intel-npu"}), catalogue()["intel-npu"], 2, "npu.intel.com/accel")
+JETSON = Group(
+    VARIANT.model_copy(update={"accelerator": "jetson-orin"}), catalogue()["jetson-orin"], None, "nvidia.com/gpu"
+)
 
 
 def parent(kind: str, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
@@ -69,10 +74,12 @@ def job(settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str
     return [push_secret(owner, {".dockerconfigjson": "e30="}), made]
 
 
-def serving(*, image_volumes: bool, settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
+def serving(
+    *, image_volumes: bool, settings: InstallationSettings = SETTINGS, group: Group | None = None, **spec: Any
+) -> list[dict[str, Any]]:
     owner = parent("EdgeDeployment", "front")
     wanted = EdgeDeploymentSpec.model_validate({"modelName": "digits", **spec})
-    made = serving_deployment(owner, wanted, VARIANT, settings, image_volumes=image_volumes)
+    made = workload(owner, wanted, group or CPU, settings, image_volumes=image_volumes)
     secret = pull_secret(owner, {".dockerconfigjson": "e30="}) if settings.registry.pull_credentials_secret else None
     found = [secret, made, service(owner, wanted), budget(owner, wanted)]
     return [document for document in found if document is not None]
@@ -98,6 +105,8 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "serving-own-registry-init-container": lambda: serving(
         image_volumes=False, settings=EXTERNAL, placement={"replicas": 1}
     ),
+    "serving-npu": lambda: serving(image_volumes=True, group=NPU, placement={"fallback": "Allow"}),
+    "serving-each-jetson": lambda: serving(image_volumes=True, group=JETSON, placement={"mode": "PerNode"}),
     "serving-image-volume": lambda: serving(image_volumes=True, placement={"replicas": 1}),
     "serving-init-container": lambda: serving(
         image_volumes=False,

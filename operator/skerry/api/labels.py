@@ -11,6 +11,8 @@ APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MODEL: Final = "skerry.dev/model"
 DEPLOYMENT: Final = "skerry.dev/deployment"
 OPTIMIZATION_JOB: Final = "skerry.dev/optimization-job"
+PLUGIN: Final = "skerry.dev/device-plugin"
+"""Label of workloads and pods: whose device plugin gave the device: skerry, vendor or none."""
 REVISION: Final = "skerry.dev/revision"
 ACCELERATOR: Final = "skerry.dev/accelerator"
 

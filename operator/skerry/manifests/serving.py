@@ -10,6 +10,7 @@ from skerry.api import jobcontract as contract
 from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
+from skerry.api.meta import GROUP
 from skerry.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -102,9 +103,19 @@ class Group:
     resource: str = ""
 
 
-def group_name(deployment: str, accelerator: str) -> str:
-    """Return the name of the workload that runs a group."""
-    return f"{deployment}-{accelerator}"
+def plugin_of(resource: str) -> str:
+    """Return whose device plugin offers an extended resource: skerry, vendor, or none for no resource."""
+    if not resource:
+        return "none"
+    return "skerry" if resource.startswith(f"{GROUP}/") else "vendor"
+
+
+def group_name(deployment: str, accelerator: str, resource: str) -> str:
+    """Return the name of the workload that runs a group.
+
+    While a vendor's device plugin takes over from Skerry's, one accelerator may have a group of each.
+    """
+    return f"{deployment}-{accelerator}" + ("-vendor" if plugin_of(resource) == "vendor" else "")
 
 
 def workload(
@@ -121,10 +132,10 @@ def workload(
     """
     name, accelerator = deployment["metadata"]["name"], group.entry.name
     pod = _pod(spec, group, settings, name, image_volumes=image_volumes)
-    chosen = {**selector(name), labels.ACCELERATOR: accelerator}
+    chosen = {**selector(name), labels.ACCELERATOR: accelerator, labels.PLUGIN: plugin_of(group.resource)}
     shown = {**_labels(name, spec), **chosen, labels.REVISION: revision(pod)}
     metadata = _metadata(deployment, spec)
-    metadata["labels"] = {**metadata["labels"], labels.ACCELERATOR: accelerator}
+    metadata["labels"] = {**metadata["labels"], **chosen}
     common: Document = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": chosen},
@@ -144,7 +155,7 @@ def workload(
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
-        "metadata": {**metadata, "name": group_name(name, accelerator)},
+        "metadata": {**metadata, "name": group_name(name, accelerator, group.resource)},
         "spec": {**own, **common},
     }
 
@@ -226,7 +237,7 @@ def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
         "name": CONTAINER,
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS), "--fallback", spec.placement.fallback],
+        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS), "--fallback", spec.placement.fallback.value],
         "env": [
             *environment(group.entry.pod.env),
             *({"name": variable.name, "value": variable.value} for variable in spec.runtime.env),

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from skerry.accelerators import matching
+from skerry.probe.devices import SKERRY
 from skerry.probe.entries import entries_of
 from skerry.probe.examine import Examiner
 from skerry.probe.inventory import Inventory
 from skerry.probe.machine import Machine
+from skerry.probe.plugin import DevicePlugins
 from skerry.probe.publish import ACCOUNT, TIMEOUT_SECONDS, Publisher, PublishError
 from skerry.probe.recognise import Recogniser
 from skerry.probe.sources.tree import Tree
@@ -83,7 +85,7 @@ def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _inventory(examiner: Examiner, catalogue: Path, device_plugins: Path) -> Inventory:
+def _inventory(examiner: Examiner, catalogue: Path, device_plugins: Path, *, serves: bool) -> Inventory:
     """Return what looks for the accelerators of a catalogue; a file that is not there is an empty one.
 
     Raises:
@@ -91,7 +93,7 @@ def _inventory(examiner: Examiner, catalogue: Path, device_plugins: Path) -> Inv
     """
     documents = matching.load(catalogue) if catalogue.is_file() else []
     recogniser = Recogniser(examiner.tree, entries_of(documents, matching.specificity))
-    return Inventory(recogniser, examiner, Vendors(device_plugins), serves=False)
+    return Inventory(recogniser, examiner, Vendors(device_plugins), serves=serves)
 
 
 def main() -> int:
@@ -102,6 +104,8 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between looks")
     parser.add_argument("--catalogue", type=Path, default=CATALOGUE, help="JSON file of the accelerators to look for")
     parser.add_argument("--device-plugins", type=Path, default=FOLDER, help="the kubelet's folder of device plugins")
+    parser.add_argument("--serve-devices", action="store_true", help="offer devices to the kubelet")
+    parser.add_argument("--cdi", type=Path, help="folder for CDI specifications, to hand devices out by them")
     parser.add_argument("--service-account", type=Path, default=ACCOUNT, help="folder with token and ca.crt")
     parser.add_argument("--once", action="store_true", help="publish the profile and end")
     parser.add_argument("--print", action="store_true", help="print the profile and end")
@@ -110,13 +114,19 @@ def main() -> int:
     machine = Machine(arguments.root, proc_root=arguments.proc_root, version=version())
     examiner = Examiner(Tree(arguments.root), Tree(arguments.proc_root or arguments.root))
     try:
-        inventory = _inventory(examiner, arguments.catalogue, arguments.device_plugins)
+        serves = arguments.serve_devices
+        inventory = _inventory(examiner, arguments.catalogue, arguments.device_plugins, serves=serves)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"the catalogue {arguments.catalogue} cannot be read: {error}\n")
         return os.EX_CONFIG
 
+    plugins = DevicePlugins(folder=arguments.device_plugins, cdi=arguments.cdi) if serves else None
+
     def look() -> dict[str, Any]:
-        return machine.profile(inventory.look())
+        found = inventory.look()
+        if plugins is not None:
+            plugins.offer({each.name: each.devices if each.offered_by == SKERRY else None for each in found})
+        return machine.profile(found)
 
     if arguments.print:
         sys.stdout.write(json.dumps(look(), indent=2) + "\n")
@@ -138,7 +148,11 @@ def main() -> int:
             return os.EX_UNAVAILABLE
         return 0
     _guard()
-    watch(look, lambda found: publisher.publish(node, found), arguments.interval, sleep=_sleep)
+    try:
+        watch(look, lambda found: publisher.publish(node, found), arguments.interval, sleep=_sleep)
+    finally:
+        if plugins is not None:
+            plugins.close()
 
 
 if __name__ == "__main__":

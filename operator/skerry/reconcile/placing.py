@@ -66,6 +66,12 @@ def accelerator_of(pod: Document) -> str:
     return str(pod["metadata"].get("labels", {}).get(labels.ACCELERATOR, ""))
 
 
+def group_of(document: Document) -> tuple[str, str]:
+    """Return the accelerator and whose device plugin a workload, or one of its pods, is for."""
+    found = document["metadata"].get("labels", {})
+    return str(found.get(labels.ACCELERATOR, "")), str(found.get(labels.PLUGIN, ""))
+
+
 def _replica(pod: Document) -> Placed | None:
     container = pod["spec"]["containers"][0]
     limits = container.get("resources", {}).get("limits", {})
@@ -132,19 +138,18 @@ async def carry_out(
     seen: Seen,
 ) -> None:
     """Make the workloads as they were decided; what serves goes when what replaces it is ready, or when it is dead."""
-    wanted = {group.accelerator: group for group in decided.groups}
-    ready = Counter(accelerator_of(pod) for pod in present.pods if pod_ready(pod))
-    arriving = any(ready[name] < group.replicas for name, group in wanted.items())
-    for name, group in wanted.items():
+    wanted = {(group.accelerator, serving.plugin_of(group.resource)): group for group in decided.groups}
+    ready = Counter(group_of(pod) for pod in present.pods if pod_ready(pod))
+    arriving = any(ready[key] < group.replicas for key, group in wanted.items())
+    for key, group in wanted.items():
         replicas = group.replicas
         if arriving:
-            replicas = max(replicas, min(ready[name], _replicas(present, name)))
-        await ensure(context.gateway, _workload(context, document, spec, variants[name], group, replicas))
+            replicas = max(replicas, min(ready[key], _replicas(present, key)))
+        await ensure(context.gateway, _workload(context, document, spec, variants[group.accelerator], group, replicas))
     await _clear(context, decided, present, seen)
     for resource, found in present.workloads:
-        name = found["metadata"].get("labels", {}).get(labels.ACCELERATOR, "")
-        replaced = name not in wanted or resource is not kind_of(spec)
-        needed = arriving and ready[name] and decided.groups
+        replaced = group_of(found) not in wanted or resource is not kind_of(spec)
+        needed = arriving and ready[group_of(found)] and decided.groups
         if replaced and not needed and not gone(found) and _may_go(decided):
             await context.gateway.delete(resource, found)
 
@@ -159,12 +164,8 @@ def _may_go(decided: Plan) -> bool:
     return bool(decided.groups) or decided.wanted == 0
 
 
-def _replicas(present: Present, accelerator: str) -> int:
-    return sum(
-        found["spec"].get("replicas", 0)
-        for _, found in present.workloads
-        if found["metadata"].get("labels", {}).get(labels.ACCELERATOR) == accelerator
-    )
+def _replicas(present: Present, key: tuple[str, str]) -> int:
+    return sum(found["spec"].get("replicas", 0) for _, found in present.workloads if group_of(found) == key)
 
 
 def _workload(

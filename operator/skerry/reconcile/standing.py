@@ -24,7 +24,7 @@ from skerry.kube.gateway import Document
 from skerry.manifests import serving
 from skerry.planning.plans import Plan
 from skerry.reconcile.base import Context, conditions_of, gone
-from skerry.reconcile.placing import Present, accelerator_of, pod_ready
+from skerry.reconcile.placing import Present, accelerator_of, group_of, pod_ready
 
 PROBED_PODS: Final = 50
 
@@ -110,12 +110,10 @@ async def _device(context: Context, pod: Document, model: str) -> DeviceInUse | 
     return DeviceInUse(pod=metadata["name"], node=node, device=device, verified=device == expected)
 
 
-def _revisions(present: Present) -> dict[str, str]:
-    """Return the revision that is rolled out on each accelerator."""
+def _revisions(present: Present) -> dict[tuple[str, str], str]:
+    """Return the revision that is rolled out for each group."""
     return {
-        found["metadata"]["labels"][labels.ACCELERATOR]: found["spec"]["template"]["metadata"]["labels"].get(
-            labels.REVISION, ""
-        )
+        group_of(found): found["spec"]["template"]["metadata"]["labels"].get(labels.REVISION, "")
         for _, found in present.workloads
         if not gone(found)
     }
@@ -132,11 +130,11 @@ def _revision(present: Present) -> str:
 def _rolled_out(decided: Plan, present: Present, ready: list[Document]) -> bool:
     revisions = _revisions(present)
     fresh = Counter(
-        accelerator_of(pod)
-        for pod in ready
-        if pod["metadata"]["labels"].get(labels.REVISION) == revisions.get(accelerator_of(pod))
+        group_of(pod) for pod in ready if pod["metadata"]["labels"].get(labels.REVISION) == revisions.get(group_of(pod))
     )
-    wanted = Counter({group.accelerator: group.replicas for group in decided.groups})
+    wanted = Counter(
+        {(group.accelerator, serving.plugin_of(group.resource)): group.replicas for group in decided.groups}
+    )
     living = sum(not gone(pod) for pod in present.pods)
     return +fresh == +wanted and living == wanted.total() and decided.waiting == 0
 
@@ -181,25 +179,31 @@ def _counted(devices: list[DeviceInUse]) -> str:
 
 
 def _placements(present: Present, ready: list[Document], devices: list[DeviceInUse]) -> list[PlacementStatus]:
-    found = []
+    by_accelerator: dict[str, list[Document]] = {}
     for _, workload in present.workloads:
-        if gone(workload):
-            continue
-        accelerator = workload["metadata"]["labels"][labels.ACCELERATOR]
-        mine = [pod for pod in ready if accelerator_of(pod) == accelerator]
-        names = {pod["metadata"]["name"] for pod in present.pods if accelerator_of(pod) == accelerator}
-        wanted = workload["spec"].get("replicas", workload.get("status", {}).get("desiredNumberScheduled", 0))
-        found.append(
-            PlacementStatus(
-                accelerator=accelerator,
-                artifact=workload["spec"]["template"]["metadata"]["annotations"][labels.ARTIFACT],
-                replicas=wanted,
-                ready_replicas=len(mine),
-                nodes=sorted({pod["spec"].get("nodeName", "") for pod in mine})[:256],
-                devices=sorted((each for each in devices if each.pod in names), key=lambda each: each.pod)[:256],
-            )
-        )
-    return sorted(found, key=lambda placement: placement.accelerator)
+        if not gone(workload):
+            by_accelerator.setdefault(accelerator_of(workload), []).append(workload)
+    return [
+        _placement(accelerator, workloads, [pod for pod in ready if accelerator_of(pod) == accelerator], devices)
+        for accelerator, workloads in sorted(by_accelerator.items())
+    ]
+
+
+def _placement(
+    accelerator: str, workloads: list[Document], ready: list[Document], devices: list[DeviceInUse]
+) -> PlacementStatus:
+    names = {pod["metadata"]["name"] for pod in ready}
+    counts = (
+        found["spec"].get("replicas", found.get("status", {}).get("desiredNumberScheduled", 0)) for found in workloads
+    )
+    return PlacementStatus(
+        accelerator=accelerator,
+        artifact=serving.artifact_of(workloads[0]["spec"]["template"]),
+        replicas=sum(counts),
+        ready_replicas=len(ready),
+        nodes=sorted({pod["spec"].get("nodeName", "") for pod in ready})[:256],
+        devices=sorted((each for each in devices if each.pod in names), key=lambda each: each.pod)[:256],
+    )
 
 
 _OVERRULED: Final = frozenset(
