@@ -126,9 +126,10 @@ def test_a_registry_that_is_down_while_it_should_be_read_is_waited_for(space: Wo
     space.until("optimizationjob", "fetched", "Succeeded", of="Complete", seconds=LONG)
 
 
+# The kubelet looks at what pods have written every ten seconds or later: the slow one is still at work then.
 SCARCE = {
     "memory": ({"limits": {"memory": "100Mi"}}, "OutOfMemory", "raise spec.optimization.resources.limits.memory"),
-    "disk": ({"limits": {"ephemeral-storage": "200Ki"}}, "OutOfDisk", "ephemeral"),
+    "disk": ({"limits": {"ephemeral-storage": "200Ki", "cpu": "100m"}}, "OutOfDisk", "ephemeral"),
 }
 
 
