@@ -16,7 +16,7 @@ from devcluster.process import say
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m devcluster", description=__doc__)
-    parser.add_argument("--name", default="skerry", help="name of the cluster (default: skerry)")
+    parser.add_argument("--name", help="name of the cluster (default: $DEVCLUSTER_NAME, else skerry)")
     parser.add_argument("--kubeconfig", type=Path, help="kubeconfig file (default: one of its own in the cache folder)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="make the cluster, or mend it")

@@ -1,6 +1,7 @@
 """A kind cluster: made, mended, looked at, cut in two, removed."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ class Cluster:
     kubeconfig: Path
 
     @staticmethod
-    def default(name: str = "skerry", kubeconfig: Path | None = None) -> "Cluster":
-        """Return the cluster of that name, whether it is up or not."""
+    def default(name: str | None = None, kubeconfig: Path | None = None) -> "Cluster":
+        """Return the cluster of that name (else that in DEVCLUSTER_NAME, else skerry), whether it is up or not."""
+        name = name or os.environ.get("DEVCLUSTER_NAME") or "skerry"
         return Cluster(name, (kubeconfig or cache_folder() / f"kubeconfig-{name}").absolute())
 
     @cached_property

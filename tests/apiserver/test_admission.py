@@ -16,7 +16,7 @@ PATCH = ("patch", "optimizationjob", "immutable", "--namespace", "default", "--t
 
 
 def model(**spec: Any) -> dict[str, Any]:
-    return named("EdgeModel", "probe", {"source": {"uri": OCI}, **spec})
+    return named("EdgeModel", "probe", {"source": {"uri": OCI}, "evaluation": {"uri": OCI}, **spec})
 
 
 def deployment(**spec: Any) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def deployment(**spec: Any) -> dict[str, Any]:
 
 
 def job(**spec: Any) -> dict[str, Any]:
-    return named("OptimizationJob", "probe", {"model": {"uri": OCI}, "accelerator": "cpu", **spec})
+    spec = {"model": {"uri": OCI}, "evaluation": {"uri": OCI}, "accelerator": "cpu", **spec}
+    return named("OptimizationJob", "probe", spec)
 
 
 def named(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +75,7 @@ VALID = {
         },
     ),
     "no gates": model(gates=[]),
+    "no data": named("EdgeModel", "probe", {"source": {"uri": OCI}, "gates": []}),
     "a negative threshold": gate("Accuracy", "Threshold", "-0.5"),
     "the least deployment": deployment(),
     "a whole deployment": deployment(
@@ -101,6 +103,10 @@ INVALID = {
         "without credentials (use credentialsSecretName)",
     ),
     "a claim's parent": (source(uri="pvc://c/../x", sha256=SHA), "with no .. in the path"),
+    "no data, but a gate on accuracy": (
+        named("EdgeModel", "probe", {"source": {"uri": OCI}}),
+        "a gate on Accuracy needs evaluation data: give evaluation, or set gates without one on Accuracy",
+    ),
     "data of an unknown scheme": (model(evaluation={"uri": "file:///x"}), "the URI scheme must be"),
     "no source": (named("EdgeModel", "probe", {}), "spec.source: Required value"),
     "an unknown field": (model(sauce=1), 'unknown field "spec.sauce"'),

@@ -27,7 +27,12 @@ NAMESPACE = "skerry-elsewhere"
 HOST = f"elsewhere.{NAMESPACE}.svc"
 REGISTRY, FILES = f"{HOST}:5000", f"{HOST}:8443"
 SECRET = "my-registry"
-UNTRUSTED = "the server's certificate is not trusted"
+COPY = """
+import pathlib, shutil
+for path in pathlib.Path("/files").glob("*.*"):
+    if path.is_file():
+        shutil.copyfile(path, pathlib.Path("/claim", path.name))
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def objects(images: dict[str, str], files: dict[str, Path], authority: trustme.C
         "fileserver.py": Path(fileserver.__file__).read_text(encoding="utf-8"),
     }
     python = ["/opt/skerry/bin/python"]
-    copy = [*python, "-c", "import shutil; shutil.copytree('/files', '/claim', dirs_exist_ok=True)"]
+    copy = [*python, "-c", COPY]
     serve = [*python, "/config/fileserver.py", "/claim", "/config/tls.crt", "/config/tls.key", USER, PASSWORD]
     registry = ["registry", "serve", "/config/registry.json"]
     pod = {

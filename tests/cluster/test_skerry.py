@@ -104,7 +104,7 @@ def test_a_failed_change_leaves_the_served_variant_alone(space: Workspace) -> No
 
 
 BAD = {
-    "tag": (edge_model("tag", f"oci://{REGISTRY}/models/good:none"), "BadModel", "does not exist"),
+    "tag": (edge_model("tag", f"oci://{REGISTRY}/models/good:none"), "SourceNotFound", "does not exist"),
     "truncated": (edge_model("truncated", f"oci://{REGISTRY}/models/truncated:1"), "BadModel", "truncated.onnx"),
     "tflite": (edge_model("tflite", f"oci://{REGISTRY}/models/tflite:1"), "UnsupportedFormat", "TFLite"),
     "digest": (

@@ -2,10 +2,23 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from skerry.api.meta import ApiModel, Condition, Decimal, Name, Sha256, ShortText, StatusModel, Text, list_map, list_set
+from skerry.api.meta import (
+    ApiModel,
+    Condition,
+    Decimal,
+    Name,
+    Sha256,
+    ShortText,
+    StatusModel,
+    Text,
+    cel,
+    list_map,
+    list_set,
+)
 from skerry.api.types import (
+    ACCURACY_RULE,
     CalibrationData,
     CandidateRequests,
     EvaluationData,
@@ -28,6 +41,8 @@ from skerry.api.types import (
 
 class EdgeModelSpec(ApiModel):
     """Where the model is, and what its variants must achieve."""
+
+    model_config = ConfigDict(json_schema_extra=cel(ACCURACY_RULE))
 
     source: ModelSource = Field(description="The source model.")
     inputs: InputShapes = Field(default_factory=list, description="Shapes for inputs that the model leaves dynamic.")

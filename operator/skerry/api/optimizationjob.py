@@ -17,6 +17,7 @@ from skerry.api.meta import (
     list_map,
 )
 from skerry.api.types import (
+    ACCURACY_RULE,
     CalibrationData,
     CandidateRequests,
     CandidateResult,
@@ -48,20 +49,21 @@ _FIXED = (
 )
 
 
-def _immutable() -> dict[str, Any]:
-    """Return one CEL rule that freezes all fields but `suspend`.
+def _rules() -> dict[str, Any]:
+    """Return the CEL rules: the first freezes all fields but `suspend`.
 
     `has` on both sides, because an absent optional field would make a plain comparison an error.
     """
     terms = [f"has(self.{field}) == has(oldSelf.{field})" for field in _FIXED]
     terms += [f"(!has(self.{field}) || !has(oldSelf.{field}) || self.{field} == oldSelf.{field})" for field in _FIXED]
-    return cel((" && ".join(terms), "spec is immutable, except suspend: create a new OptimizationJob instead"))
+    frozen = (" && ".join(terms), "spec is immutable, except suspend: create a new OptimizationJob instead")
+    return cel(frozen, ACCURACY_RULE)
 
 
 class OptimizationJobSpec(ApiModel):
     """The inputs of one optimization."""
 
-    model_config = ConfigDict(json_schema_extra=_immutable())
+    model_config = ConfigDict(json_schema_extra=_rules())
 
     model: ModelSource = Field(description="The source model.")
     inputs: InputShapes = Field(default_factory=list, description="Shapes for inputs that the model leaves dynamic.")

@@ -34,7 +34,8 @@ class ModelReason(StrEnum):
 class JobReason(StrEnum):
     """Reasons of an OptimizationJob's `Complete` condition; an EdgeModel repeats the ones of a failure.
 
-    The final ones come with a completionTime; SourceUnreachable, RegistryUnreachable and the waiting ones are retried.
+    The final ones come with a completionTime; SourceUnreachable, SourceNotFound, RegistryUnreachable and the waiting
+    ones are retried: what is missing may be pushed later.
     """
 
     SUCCEEDED = "Succeeded"
@@ -50,6 +51,7 @@ class JobReason(StrEnum):
     OUT_OF_DISK = "OutOfDisk"
     INTERNAL_ERROR = "InternalError"
     SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_NOT_FOUND = "SourceNotFound"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     PENDING = "Pending"
     RUNNING = "Running"

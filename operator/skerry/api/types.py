@@ -165,7 +165,7 @@ _URI_RULES = cel(
     (_HTTP_RULE, "an https:// URI must look like https://HOST/PATH, without credentials (use credentialsSecretName)"),
 )
 _SHA256_RULE = (
-    "self.uri.startsWith('oci://') || has(self.sha256)",
+    "!self.uri.matches('^(https?|pvc)://') || has(self.sha256)",
     "sha256 is required for https://, http:// and pvc:// URIs: only it tells whether the right bytes arrived",
 )
 
@@ -231,6 +231,12 @@ class InputShape(ApiModel):
         Field(min_length=1, max_length=16, json_schema_extra=list_atomic()),
     ] = Field(description="The full shape, batch included, for example [1, 3, 224, 224].")
 
+
+ACCURACY_RULE = (
+    "has(self.evaluation) || !self.gates.exists(gate, gate.metric == 'Accuracy')",
+    "a gate on Accuracy needs evaluation data: give evaluation, or set gates without one on Accuracy",
+)
+"""For specs with gates and evaluation data; the default gates have one on Accuracy."""
 
 _SIGN_RULE = (
     "self.goal == 'Threshold' || !self.value.startsWith('-')",

@@ -29,7 +29,7 @@ from skerry.optimizer.errors import (
 )
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
 from skerry.optimizer.transfer import Destination, Transfer
-from skerry.store.errors import AccessError, DigestMismatchError, StoreError, UnreachableError
+from skerry.store.errors import AccessError, DigestMismatchError, NotFoundError, StoreError, UnreachableError
 from skerry.store.settings import Credentials, StoreSettings
 
 
@@ -111,6 +111,7 @@ def _catalogue(environ: Mapping[str, str]) -> Catalogue:
 _FAILURES: Final[tuple[tuple[type[Exception], ExitCode, JobReason], ...]] = (
     (DigestMismatchError, ExitCode.BAD_INPUT, JobReason.DIGEST_MISMATCH),
     (UnreachableError, ExitCode.UNAVAILABLE, JobReason.SOURCE_UNREACHABLE),
+    (NotFoundError, ExitCode.UNAVAILABLE, JobReason.SOURCE_NOT_FOUND),
     (AccessError, ExitCode.BAD_CONFIGURATION, JobReason.BAD_CONFIGURATION),
     (ConfigurationError, ExitCode.BAD_CONFIGURATION, JobReason.BAD_CONFIGURATION),
     (UnsupportedFormatError, ExitCode.BAD_INPUT, JobReason.UNSUPPORTED_FORMAT),

@@ -17,7 +17,7 @@ from skerry.optimizer.conclude import Origin, Outcome, conclude
 from skerry.optimizer.data import MAX_BYTES
 from skerry.optimizer.errors import BadDataError, ConfigurationError
 from skerry.optimizer.search import Inputs, Reporter, StageClock, search
-from skerry.store.errors import BadInputError, DigestMismatchError
+from skerry.store.errors import BadInputError, DigestMismatchError, NotFoundError
 from skerry.store.fetch import Fetched
 
 
@@ -85,7 +85,7 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
         reporter.progress(Stage.FETCHING, 4, message=data.uri)
         try:
             return fetcher.fetch(data.uri, data.sha256, here.work / name)
-        except DigestMismatchError:
+        except (DigestMismatchError, NotFoundError):
             raise
         except BadInputError as error:
             raise BadDataError(str(error)) from error

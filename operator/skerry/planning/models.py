@@ -96,7 +96,7 @@ def _variant(wanted: Wanted, jobs: Sequence[ObservedJob], present: frozenset[str
     source = published[0] if published else None
     complete = find(mine.status.conditions, ConditionType.COMPLETE) if mine else None
     reason = complete.reason if complete else str(JobReason.PENDING)
-    message = complete.message if complete else "the OptimizationJob has not been looked at yet"
+    message = complete.message if complete else "its OptimizationJob is about to begin"
     if wanted.accelerator not in present and (mine is None or not mine.finished):
         reason = str(JobReason.WAITING_FOR_ACCELERATOR)
         message = f"no node has the accelerator {wanted.accelerator!r}"
@@ -151,7 +151,8 @@ def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: froze
     if underway:
         names = ", ".join(variant.accelerator for variant in underway)
         told = "; ".join(dict.fromkeys(variant.message for variant in underway if variant.message))
-        return _Answer(False, ModelReason.OPTIMIZING, f"optimizing for {names}: {told}")  # noqa: FBT003
+        reason = next((variant.reason for variant in underway if variant.reason in _MISSED), ModelReason.OPTIMIZING)
+        return _Answer(False, reason or "", f"optimizing for {names}: {told}".rstrip(": "))  # noqa: FBT003
     if waiting:
         names = ", ".join(variant.accelerator for variant in waiting)
         have = ", ".join(sorted(present)) or "none"
@@ -170,14 +171,19 @@ _UNDERWAY = frozenset(
         JobReason.SUSPENDED,
         JobReason.WAITING_FOR_ACCELERATOR,
         JobReason.SOURCE_UNREACHABLE,
+        JobReason.SOURCE_NOT_FOUND,
         JobReason.REGISTRY_UNREACHABLE,
     )
+)
+_MISSED = frozenset(
+    str(reason) for reason in (JobReason.SOURCE_UNREACHABLE, JobReason.SOURCE_NOT_FOUND, JobReason.REGISTRY_UNREACHABLE)
 )
 _SOURCE_TROUBLES = frozenset(
     str(reason)
     for reason in (
         JobReason.DIGEST_MISMATCH,
         JobReason.SOURCE_UNREACHABLE,
+        JobReason.SOURCE_NOT_FOUND,
         JobReason.BAD_MODEL,
         JobReason.UNSUPPORTED_FORMAT,
     )

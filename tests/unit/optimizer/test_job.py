@@ -77,8 +77,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
     ),
     "nothing there": (
         lambda claim: spec_for(claim, model={"uri": f"{CLAIM}/none.onnx", "sha256": "0" * 64}),
-        ExitCode.BAD_INPUT,
-        JobReason.BAD_MODEL,
+        ExitCode.UNAVAILABLE,
+        JobReason.SOURCE_NOT_FOUND,
         "there is no 'none.onnx' in the claim 'models'",
     ),
     "other bytes": (
@@ -113,8 +113,8 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
     ),
     "no data there": (
         lambda claim: spec_for(claim, evaluation={"uri": f"{CLAIM}/none.npz", "sha256": "0" * 64}),
-        ExitCode.BAD_INPUT,
-        JobReason.BAD_DATA,
+        ExitCode.UNAVAILABLE,
+        JobReason.SOURCE_NOT_FOUND,
         "there is no 'none.npz' in the claim 'models'",
     ),
     "impossible candidate": (
