@@ -45,7 +45,8 @@ def entry_of(document: dict[str, Any], specificity: Callable[[dict[str, Any]], i
     Raises:
         KeyError, TypeError, AttributeError, ValueError: It is not of the form.
     """
-    matches = document.get("match", [])
+    # The labels of nodes are the operator's to match.
+    matches = [match for match in document.get("match", []) if not match.get("nodeLabels")]
     for match in matches:
         _check(match)
     files = document.get("files", [])
