@@ -45,11 +45,11 @@ def test_every_pod_but_the_probe_keeps_the_restricted_standard(found: Rendered) 
 
     assert "Deployment/edge-operator" in pods
     # The probe's devices are the node's.
-    allowed = {"DaemonSet/edge-probe": ["hostPath"] * 3}
+    allowed = {"DaemonSet/edge-probe": ["hostPath"] * 3 + ["probe: runAsNonRoot", "probe: runAsUser"]}
     assert {name: wrong for name, spec in pods.items() if (wrong := violations(spec))} == allowed
 
 
-def test_the_probe_sees_devices_of_the_node_and_changes_none(found: Rendered) -> None:
+def test_the_probe_sees_devices_of_the_node_and_writes_only_its_sockets(found: Rendered) -> None:
     spec = found.pods()["DaemonSet/edge-probe"]
     (container,) = spec["containers"]
     mounts = {mount["name"]: (mount["mountPath"], mount["readOnly"]) for mount in container["volumeMounts"]}
@@ -62,7 +62,7 @@ def test_the_probe_sees_devices_of_the_node_and_changes_none(found: Rendered) ->
     assert mounts == {
         "sys": ("/host/sys", True),
         "dev": ("/host/dev", True),
-        "device-plugins": ("/var/lib/kubelet/device-plugins", True),
+        "device-plugins": ("/var/lib/kubelet/device-plugins", False),
         "accelerators": ("/etc/skerry/accelerators", True),
     }
     assert container["args"][:4] == ["--root", "/host", "--proc-root", "/"]

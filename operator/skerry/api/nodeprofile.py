@@ -56,6 +56,9 @@ class Device(StatusModel):
     driver: ShortText = Field(default="", description="Kernel driver that is bound; empty when there is none.")
     driver_version: ShortText = Field(default="", description="Version of the driver, where it tells one.")
     memory_bytes: int = Field(default=0, ge=0, description="Memory of its own in bytes; 0 where there is none.")
+    groups: Annotated[
+        list[Annotated[int, Field(ge=0, le=4294967295)]], Field(max_length=16, json_schema_extra=list_set())
+    ] = Field(default_factory=list, description="Groups of its files: a pod that is not root must be in them.")
     health: DeviceHealth = Field(description="Whether it can be used now.")
     message: ShortText = Field(default="", description="Why it cannot be used.")
 

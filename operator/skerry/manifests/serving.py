@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from skerry.accelerators.catalogue import AcceleratorEntry, PodNeeds
+from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.api import jobcontract as contract
 from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
@@ -95,12 +95,14 @@ class Group:
         entry: The accelerator.
         replicas: How many; None for one on every node that has it.
         resource: The extended resource of which each takes one; empty for the CPU.
+        groups: Groups that may open the device's files.
     """
 
     variant: Variant
     entry: AcceleratorEntry
     replicas: int | None
     resource: str = ""
+    groups: tuple[int, ...] = ()
 
 
 def plugin_of(resource: str) -> str:
@@ -191,7 +193,7 @@ def _pod(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS + DRAIN_SECONDS,
-        "securityContext": {**POD_SECURITY, **_groups(needs)},
+        "securityContext": {**POD_SECURITY, **_groups(group)},
         "nodeSelector": nodes,
         "tolerations": tolerations(placement.tolerations),
         "containers": [_container(spec, group, settings)],
@@ -224,8 +226,9 @@ def _pod(
     return pod
 
 
-def _groups(needs: PodNeeds) -> Document:
-    return {"supplementalGroups": needs.supplemental_groups} if needs.supplemental_groups else {}
+def _groups(group: Group) -> Document:
+    numbers = sorted({*group.entry.pod.supplemental_groups, *group.groups})
+    return {"supplementalGroups": numbers} if numbers else {}
 
 
 def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings) -> Document:

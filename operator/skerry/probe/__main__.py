@@ -112,7 +112,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     machine = Machine(arguments.root, proc_root=arguments.proc_root, version=version())
-    examiner = Examiner(Tree(arguments.root), Tree(arguments.proc_root or arguments.root))
+    owned = arguments.cdi is not None
+    examiner = Examiner(Tree(arguments.root), Tree(arguments.proc_root or arguments.root), owned=owned)
     try:
         serves = arguments.serve_devices
         inventory = _inventory(examiner, arguments.catalogue, arguments.device_plugins, serves=serves)

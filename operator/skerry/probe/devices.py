@@ -52,6 +52,7 @@ class FoundDevice:
             "driver": self.driver,
             "driverVersion": self.driver_version,
             "memoryBytes": self.memory_bytes,
+            "groups": list(self.groups)[:16],
             "health": "Healthy" if self.healthy else "Unhealthy",
             "message": self.message,
         }

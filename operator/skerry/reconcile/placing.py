@@ -145,7 +145,9 @@ async def carry_out(
         replicas = group.replicas
         if arriving:
             replicas = max(replicas, min(ready[key], _replicas(present, key)))
-        await ensure(context.gateway, _workload(context, document, spec, variants[group.accelerator], group, replicas))
+        variant, groups = variants[group.accelerator], seen.groups.get(group.accelerator, ())
+        made = _workload(context, document, spec, variant, group, replicas, groups)
+        await ensure(context.gateway, made)
     await _clear(context, decided, present, seen)
     for resource, found in present.workloads:
         replaced = group_of(found) not in wanted or resource is not kind_of(spec)
@@ -169,11 +171,17 @@ def _replicas(present: Present, key: tuple[str, str]) -> int:
 
 
 def _workload(
-    context: Context, document: Document, spec: EdgeDeploymentSpec, variant: Variant, group: Group, replicas: int
+    context: Context,
+    document: Document,
+    spec: EdgeDeploymentSpec,
+    variant: Variant,
+    group: Group,
+    replicas: int,
+    groups: tuple[int, ...],
 ) -> Document:
     entry = context.catalogue[group.accelerator]
     per_node = spec.placement.mode is PlacementMode.PER_NODE
-    wanted = serving.Group(variant, entry, None if per_node else replicas, group.resource)
+    wanted = serving.Group(variant, entry, None if per_node else replicas, group.resource, groups)
     return serving.workload(document, spec, wanted, context.settings, image_volumes=context.image_volumes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from skerry.kube.gateway import Gateway
+from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import NODE_PROFILES, NODES, PODS
 from skerry.planning.nodes import NodeState, free_since, node_states
 
@@ -20,10 +20,12 @@ class Seen:
     Attributes:
         nodes: All of them, by name.
         free_seconds: For how long each accelerator has been free on each node.
+        groups: Groups of the device files of each accelerator, on any node.
     """
 
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
     free_seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Site:
@@ -48,9 +50,18 @@ class Site:
                 at = now()
                 self._since = free_since(self._since, states, at)
                 seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
-                self._seen, self._at = Seen({state.name: state for state in states}, seconds), at
+                self._seen, self._at = Seen({state.name: state for state in states}, seconds, _groups(profiles)), at
             return self._seen
 
     def forget(self) -> None:
         """Have the next look be a fresh one: what was seen has just been changed."""
         self._at = None
+
+
+def _groups(profiles: list[Document]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, set[int]] = {}
+    for profile in profiles:
+        for accelerator in profile.get("status", {}).get("accelerators", []):
+            for device in accelerator.get("devices", []):
+                found.setdefault(accelerator["name"], set()).update(device.get("groups", []))
+    return {name: tuple(sorted(groups)) for name, groups in found.items()}

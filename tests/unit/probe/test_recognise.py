@@ -219,6 +219,14 @@ def test_an_entry_that_is_nonsense_hides_no_other(
     assert capsys.readouterr().err.count("is not of its form") == len(nonsense)
 
 
+def test_what_labels_of_nodes_say_is_not_for_the_probe(look: Look, capsys: pytest.CaptureFixture[str]) -> None:
+    windows = {"nodeLabels": {"kubernetes.io/os": "windows"}}
+    both = {**windows, "pci": {"vendor": "8086", "devices": ["e20b"]}}
+
+    assert look("arc", catalogue=[{"name": "directml", "match": [windows, both]}]) == ()
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
@@ -227,11 +235,13 @@ def test_an_entry_that_is_nonsense_hides_no_other(
         (["../etc/passwd"], "there is no /dev/../etc/passwd"),
         (["log"], "/dev/log is not a device file"),
         (["out"], "/dev/out is missing"),
+        (["odd"], "/dev/odd is missing"),
     ],
 )
 def test_device_files_that_are_missing_are_told(paths: list[str], message: str, look: Look) -> None:
     board = BOARDS["arc"]().file("dev/log", "text").file("etc/passwd", "root")
     board.links["dev/out"] = "../outside"
+    board.node("dev/odd").links["dev/odd"] = "etc/odd"
     entry = {"name": "arc", "match": [{"pci": {"vendor": "8086", "classPrefix": "03"}}], "files": [{"paths": paths}]}
 
     (device,) = devices(look(board, catalogue=[entry]))
@@ -246,3 +256,20 @@ def test_one_missing_file_leaves_the_others_in_sight(look: Look) -> None:
     (device,) = devices(look(board))
 
     assert (device.files, device.message) == (("/dev/dri/renderD128",), "/dev/kfd is missing")
+
+
+def test_a_driver_that_serves_nothing_on_the_board_is_none(look: Look) -> None:
+    board = Board().device_tree("Jetson", "nvidia,tegra234").attributes("sys/module/tegra", version="1")
+    board.links["sys/bus/platform/drivers/gk20a/module"] = "sys/module/tegra"
+    entry = {"name": "orin", "match": [{"deviceTree": {"compatible": ["nvidia,tegra234"]}}], "drivers": ["gk20a"]}
+
+    assert in_short(look(board, catalogue=[entry])) == ["orin nvidia-tegra234 (no driver is bound: it needs gk20a)"]
+
+
+def test_a_driver_that_is_bound_on_the_board_is_told(look: Look) -> None:
+    board = Board().device_tree("Jetson", "nvidia,tegra234").platform("17000000.gpu", "gk20a")
+    entry = {"name": "orin", "match": [{"deviceTree": {"compatible": ["nvidia,tegra234"]}}], "drivers": ["x", "gk20a"]}
+
+    (device,) = devices(look(board, catalogue=[entry]))
+
+    assert (device.healthy, device.driver) == (True, "gk20a")

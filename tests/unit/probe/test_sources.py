@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skerry.probe.sources import pci
+from skerry.probe.sources import classes, pci, usb
 from skerry.probe.sources.tree import Tree
 from tests.support.board import Board, pci_folder
 from tests.support.boards import BOARDS
@@ -166,6 +166,20 @@ def test_a_device_that_is_unplugged_and_plugged_in_again_is_told(tmp_path: Path,
     assert again.devices[0].id == plugged.devices[0].id
 
 
+def test_a_device_that_re_enumerates_between_two_looks_is_told(tmp_path: Path, catalogue: Catalogue) -> None:
+    node = inventory(tmp_path, BOARDS["coral-usb"](), catalogue)
+    (fresh,) = node.look()
+
+    # The kernel makes link and folder anew.
+    (tmp_path / "sys/bus/usb/devices/2-3").unlink()
+    used = BOARDS["coral-usb-used"]()
+    (used_now,) = looker(used.write(tmp_path), used, catalogue).look()
+    (again,) = node.look()
+
+    assert again.devices[0].hardware_id == used_now.devices[0].hardware_id == "18d1:9302"
+    assert again.devices[0].id == fresh.devices[0].id
+
+
 def test_a_driver_that_is_bound_later_makes_a_device_healthy(tmp_path: Path, catalogue: Catalogue) -> None:
     board = BOARDS["no-device-file"]()
     node = inventory(tmp_path, board, catalogue)
@@ -179,14 +193,49 @@ def test_a_driver_that_is_bound_later_makes_a_device_healthy(tmp_path: Path, cat
     assert [each.devices[0].message for each in node.look()] == ["no driver is bound: it needs intel_vpu"]
 
 
-def test_functions_that_stay_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    functions = pci.functions(Tree(BOARDS["mixed"]().write(tmp_path)))
-    before = functions.look()
+def test_what_a_driver_tells_late_is_told_then(tmp_path: Path, catalogue: Catalogue) -> None:
+    board = BOARDS["amd-gpu"]()
+    memory = f"{pci_folder('0000:03:00.0')}/mem_info_vram_total"
+    del board.files[memory]
+    node = inventory(tmp_path, board, catalogue)
+    assert [each.devices[0].memory_bytes for each in node.look()] == [0]
 
-    monkeypatch.setattr("skerry.probe.sources.tree.os.open", refuse)
+    board.file(memory, "8573157376\n").write(tmp_path)
+    assert [each.devices[0].memory_bytes for each in node.look()] == [8573157376]
 
-    assert before
-    assert functions.look() is before
+
+def test_another_driver_has_another_version(tmp_path: Path, catalogue: Catalogue) -> None:
+    board = BOARDS["hailo-8"]()
+    node = inventory(tmp_path, board, catalogue)
+    node.look()
+
+    board.driver("pci", "hailo1x", pci_folder("0001:01:00.0"), "hailo1x", "5.1.1").write(tmp_path)
+    (device,) = node.look()[0].devices
+
+    assert (device.driver, device.driver_version, device.healthy) == ("hailo1x", "5.1.1", False)
+
+
+def test_devices_that_stay_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(BOARDS["mixed"]().write(tmp_path))
+    looks: list[Callable[[], Any]] = [
+        pci.functions(tree).look,
+        usb.devices(tree).look,
+        classes.devices(tree, "accel").look,
+    ]
+    before = [look() for look in looks]
+    opened: list[str] = []
+
+    def note(path: str, *_: object) -> int:
+        opened.append(path)
+        raise PermissionError
+
+    monkeypatch.setattr("skerry.probe.sources.tree.os.open", note)
+
+    after = [look() for look in looks]
+
+    assert all(before)
+    assert [one is other for one, other in zip(after, before, strict=True)] == [True, True, True]
+    assert opened == []
 
 
 def test_a_function_that_cannot_be_read_yet_is_read_later(tmp_path: Path) -> None:

@@ -75,5 +75,4 @@ def _parent(tree: Tree, path: str) -> str:
 
 def _file(tree: Tree, device_class: str, name: str, path: str) -> str:
     told = _DEVICE_NAME.search(tree.data(f"{path}/uevent").decode("utf-8", errors="replace"))
-    # Some file systems keep `!` where the kernel means a folder.
-    return "dev/" + (told[1].strip() if told else _FILES.get(device_class, "{}").format(name)).replace("!", "/")
+    return "dev/" + (told[1].strip() if told else _FILES.get(device_class, "{}").format(name))
