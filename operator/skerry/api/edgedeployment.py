@@ -34,13 +34,14 @@ class Fallback(StrEnum):
     ALLOW = "Allow"
 
 
+# `has` everywhere: the API server also looks at the default of the whole placement, in which nothing is set.
 _PER_NODE_RULES = cel(
     (
-        "self.mode != 'PerNode' || self.replicas == 1",
+        "!has(self.mode) || self.mode != 'PerNode' || !has(self.replicas) || self.replicas == 1",
         "replicas has no meaning with mode PerNode: each node that matches runs one; leave it out",
     ),
     (
-        "self.mode != 'PerNode' || !has(self.topologyKey)",
+        "!has(self.mode) || self.mode != 'PerNode' || !has(self.topologyKey)",
         "topologyKey has no meaning with mode PerNode: each node that matches runs one; leave it out",
     ),
 )
