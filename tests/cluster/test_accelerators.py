@@ -158,6 +158,8 @@ def test_a_replica_gets_the_device_and_nothing_else_does(space: Workspace) -> No
     space.apply(edge_model("npu", accelerators=["test-npu", "cpu"]), edge_deployment("npu", "npu"))
 
     space.until("edgemodel", "npu", "Optimized", seconds=LONG)
+    # It may have begun on the CPU, whose variant was there first.
+    eventually(lambda: placed(space, "npu") == {"test-npu": 1}, "it runs on the neural processor", LONG)
     served = space.until("edgedeployment", "npu", "Serving")
 
     assert condition(served, "AccelerationVerified")[0] == "True"

@@ -186,24 +186,33 @@ def catalogue() -> Catalogue:
     return checked([entry for file in files for entry in yaml.safe_load(file.read_text(encoding="utf-8"))])
 
 
+def documents(path: Path) -> list[Any]:
+    """Return what a file in JSON or YAML lists, unchecked.
+
+    Raises:
+        CatalogueError: It cannot be read, or is not a list.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML as well
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        message = f"{path}: {error}"
+        raise CatalogueError(message) from error
+    if not isinstance(found, list):
+        message = f"{path} must hold a list of entries"
+        raise CatalogueError(message)
+    return found
+
+
 def from_file(path: Path) -> Catalogue:
     """Return the entries of a file in JSON or YAML: a list.
 
     Raises:
         CatalogueError: It cannot be read, an entry is not of the form, or two entries claim the same devices.
     """
-    try:
-        documents = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML as well
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"{path}: {error}"
-        raise CatalogueError(message) from error
-    if not isinstance(documents, list):
-        message = f"{path} must hold a list of entries"
-        raise CatalogueError(message)
-    return checked(documents)
+    return checked(documents(path))
 
 
-def checked(documents: Sequence[Any]) -> Catalogue:
+def checked(listed: Sequence[Any]) -> Catalogue:
     """Return entries by name, all of the form and none in conflict with another.
 
     Raises:
@@ -211,7 +220,7 @@ def checked(documents: Sequence[Any]) -> Catalogue:
     """
     troubles: list[str] = []
     found: Catalogue = {}
-    for number, document in enumerate(documents):
+    for number, document in enumerate(listed):
         name = document.get("name", f"entry {number + 1}") if isinstance(document, dict) else f"entry {number + 1}"
         try:
             entry = AcceleratorEntry.model_validate(document)

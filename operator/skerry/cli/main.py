@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from skerry.cli import artifacts
+from skerry.cli import accelerators, artifacts
 from skerry.cli.errors import INTERRUPTED, CommandError, exit_code
 from skerry.cli.optimize import optimize
 from skerry.store.errors import StoreError
@@ -29,6 +29,7 @@ app.command()(artifacts.push)
 app.command()(artifacts.pull)
 app.command()(artifacts.digest)
 app.command()(optimize)
+app.add_typer(accelerators.app, name="accelerators")
 
 
 @app.command()
