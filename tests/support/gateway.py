@@ -20,6 +20,10 @@ def _merged(old: Any, new: Any) -> Any:
     return copy.deepcopy(new)
 
 
+def _labels_of(field: Any) -> list[str]:
+    return [name.removeprefix("f:") for name in field["fieldsV1"]["f:metadata"]["f:labels"]]
+
+
 class FakeGateway:
     """Objects in a dictionary, and a list of what was written."""
 
@@ -68,7 +72,13 @@ class FakeGateway:
         self.writes.append(("apply", resource.plural, metadata["name"]))
         merged = _merged(old, document)
         if resource.plural == "nodes":
-            merged["metadata"]["labels"] = dict(metadata["labels"])
+            written: Document = {f"f:{name}": {} for name in metadata["labels"]}
+            before = {name for field in old["metadata"].get("managedFields", []) for name in _labels_of(field)}
+            kept = {name: value for name, value in old["metadata"].get("labels", {}).items() if name not in before}
+            merged["metadata"]["labels"] = {**kept, **metadata["labels"]}
+            merged["metadata"]["managedFields"] = [
+                {"manager": "skerry", "fieldsV1": {"f:metadata": {"f:labels": written}}}
+            ]
         return self.put(merged)
 
     async def merge(self, resource: Resource, document: Document, change: Document) -> None:

@@ -159,6 +159,7 @@ class Operator:
         (self._seen[kind].discard if deleted else self._seen[kind].add)(key)
         self.queue.add(key)
         if kind == NODE_PROFILES.kind:
+            self._forget_site()
             for dependent in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS):
                 self._wake(dependent.kind)
         elif kind == EDGE_MODELS.kind:
@@ -179,8 +180,14 @@ class Operator:
             del self._nodes[name]
         else:
             self._nodes[name] = seen
+        self._forget_site()
         self.queue.add(Key(NODE_PROFILES.kind, None, name))
-        self._wake(EDGE_DEPLOYMENTS.kind)
+        for dependent in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS):
+            self._wake(dependent.kind)
+
+    def _forget_site(self) -> None:
+        if self._context is not None:
+            self._context.site.forget()
 
     async def _child(self, body: Any, **_: Any) -> None:
         """Something that we made changed: look at what it was made for."""

@@ -10,7 +10,7 @@ from skerry.api import labels
 from skerry.api.conditions import find
 from skerry.api.meta import ApiModel, Condition
 from skerry.kube.gateway import Document, Gateway
-from skerry.kube.resources import NODE_PROFILES, SECRETS, Resource, resource_of
+from skerry.kube.resources import SECRETS, Resource, resource_of
 from skerry.manifests.settings import InstallationSettings
 from skerry.reconcile.site import Site
 
@@ -47,19 +47,15 @@ class Context:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-def accelerators_of(profiles: list[Document]) -> frozenset[str]:
-    """Return the names of all accelerators of which the profiles show a healthy one."""
+async def present(context: Context) -> frozenset[str]:
+    """Return the names of the accelerators of which a node has a healthy one."""
+    seen = await context.site.look(context.gateway, context.catalogue, context.now)
     return frozenset(
-        str(accelerator["name"])
-        for profile in profiles
-        for accelerator in profile.get("status", {}).get("accelerators", [])
-        if accelerator.get("count", 1)
+        accelerator.name
+        for node in seen.nodes.values()
+        for accelerator in node.accelerators.values()
+        if accelerator.healthy
     )
-
-
-async def present(gateway: Gateway) -> frozenset[str]:
-    """Return the names of the accelerators that the cluster's nodes have."""
-    return accelerators_of(await gateway.list(NODE_PROFILES))
 
 
 def unfit(context: Context, accelerator: str, *, asked: bool) -> str:

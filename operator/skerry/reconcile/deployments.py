@@ -43,7 +43,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
             # What served before goes on serving; only the reason why nothing newer does is told.
             found = Answer(found.ready, found.reason, f"{found.message}; what was rolled out before goes on serving")
         return await _report(context, document, spec, present, (), found)
-    seen = await context.site.look(gateway, context.now)
+    seen = await context.site.look(gateway, context.catalogue, context.now)
     decided = placing.decide(context, document, spec, found, present, seen)
     names = [serving.group_name(key.name, group.accelerator, group.resource) for group in decided.groups]
     taken = await _taken(context, document, [(placing.kind_of(spec), name) for name in names])

@@ -21,7 +21,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return None
     metadata = document["metadata"]
     spec = EdgeModelSpec.model_validate(document["spec"])
-    accelerators = await present(gateway)
+    accelerators = await present(context)
     possible = {name for name in accelerators if not unfit(context, name, asked=bool(spec.candidates))}
     wanted = wanted_jobs(key.name, spec, possible)
     found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))

@@ -1,28 +1,47 @@
 """NodeProfile: the labels of its Node."""
 
+import logging
+from typing import Final
+
 from skerry.api import labels
+from skerry.api.meta import FIELD_MANAGER
 from skerry.kube.gateway import Document
 from skerry.kube.resources import NODE_PROFILES, NODES
 from skerry.reconcile.base import Context, Key, gone
+from skerry.reconcile.site import told_by_labels
+
+_LOG: Final = logging.getLogger(__name__)
+_PREFIXES: Final = (labels.NODE_ACCELERATOR_PREFIX, labels.NODE_CPU_PREFIX)
 
 
 def wanted_labels(profile: Document) -> dict[str, str]:
-    """Return the labels that a profile gives its Node."""
+    """Return the labels that a profile gives its Node: for accelerators of which at least one can be used."""
     status = profile.get("status", {})
     wanted: dict[str, str] = {}
     for accelerator in status.get("accelerators", []):
-        wanted[labels.node_accelerator(accelerator["name"])] = "true"
-        wanted[labels.node_accelerator_count(accelerator["name"])] = str(accelerator.get("count", 1))
+        if count := accelerator.get("count", 1):
+            wanted[labels.node_accelerator(accelerator["name"])] = "true"
+            wanted[labels.node_accelerator_count(accelerator["name"])] = str(count)
     for feature in status.get("cpu", {}).get("features", []):
         wanted[labels.node_cpu_feature(feature)] = "true"
     return wanted
 
 
+def _foreign(node: Document) -> set[str]:
+    """Return the labels with our prefixes that someone else wrote."""
+    ours: set[str] = set()
+    for entry in node["metadata"].get("managedFields", []):
+        if entry.get("manager") == FIELD_MANAGER:
+            written = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:labels", {})
+            ours.update(name.removeprefix("f:") for name in written)
+    return {name for name in node["metadata"].get("labels", {}) if name.startswith(_PREFIXES)} - ours
+
+
 async def reconcile(context: Context, key: Key) -> float | None:
     """Bring a Node's labels up to date.
 
-    Server-side apply removes what this manager set before and no longer sets, and nothing else: labels of others stay.
-    A profile without status (a probe that has just started) changes nothing.
+    Server-side apply removes what this manager set before and no longer sets, and nothing else: labels of others stay,
+    also those under names that we would use. A profile without status (a probe that has just started) changes nothing.
     """
     gateway = context.gateway
     node = await gateway.get(NODES, None, key.name)
@@ -31,9 +50,19 @@ async def reconcile(context: Context, key: Key) -> float | None:
     profile = await gateway.get(NODE_PROFILES, None, key.name)
     if profile is not None and not profile.get("status"):
         return None
-    wanted = {} if profile is None or gone(profile) else wanted_labels(profile)
+    wanted: dict[str, str] = {}
+    for accelerator in told_by_labels(context.catalogue, node):
+        wanted[labels.node_accelerator(accelerator.name)] = "true"
+        wanted[labels.node_accelerator_count(accelerator.name)] = str(accelerator.healthy)
+    if profile is not None and not gone(profile):
+        wanted |= wanted_labels(profile)
     found = node["metadata"].get("labels", {})
-    ours = {name for name in found if name.startswith((labels.NODE_ACCELERATOR_PREFIX, labels.NODE_CPU_PREFIX))}
+    foreign = _foreign(node)
+    for name in sorted(foreign & wanted.keys()):
+        if found[name] != wanted[name]:
+            _LOG.warning("node %s: label %s=%s is someone else's and stays", key.name, name, found[name])
+        del wanted[name]
+    ours = {name for name in found if name.startswith(_PREFIXES)} - foreign
     if ours == wanted.keys() and all(found[name] == value for name, value in wanted.items()):
         return None
     await gateway.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": key.name, "labels": wanted}})

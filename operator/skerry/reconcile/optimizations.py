@@ -89,7 +89,7 @@ async def _begin(
     """Make the batch Job when a node has the accelerator."""
     gateway, namespace = context.gateway, document["metadata"]["namespace"]
     message = unfit(context, spec.accelerator, asked=bool(spec.candidates))
-    if not message and spec.accelerator not in await present(gateway):
+    if not message and spec.accelerator not in await present(context):
         message = f"no node has the accelerator {spec.accelerator!r}"
     if message:
         state = _waiting(JobReason.WAITING_FOR_ACCELERATOR, message)

@@ -1,14 +1,16 @@
 """What the cluster has and what is taken of it: seen once for all deployments that look within a moment."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from skerry.accelerators.catalogue import Catalogue
+from skerry.api.nodeprofile import OfferedBy
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import NODE_PROFILES, NODES, PODS
-from skerry.planning.nodes import NodeState, free_since, node_states
+from skerry.planning.nodes import NodeAccelerator, NodeState, free_since, node_states
 
 FRESH: Final = timedelta(seconds=2)
 
@@ -40,13 +42,16 @@ class Site:
         self._at: datetime | None = None
         self._since: dict[tuple[str, str], datetime] = {}
 
-    async def look(self, gateway: Gateway, now: Callable[[], datetime]) -> Seen:
+    async def look(self, gateway: Gateway, known: Catalogue, now: Callable[[], datetime]) -> Seen:
         """Return the nodes as they are, or were a moment ago."""
         async with self._lock:
             if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
                 nodes = await gateway.list(NODES)
                 profiles = await gateway.list(NODE_PROFILES)
-                states = node_states(nodes, profiles, await gateway.list(PODS))
+                states = [
+                    _completed(state, node, known)
+                    for state, node in _paired(node_states(nodes, profiles, await gateway.list(PODS)), nodes)
+                ]
                 at = now()
                 self._since = free_since(self._since, states, at)
                 seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
@@ -56,6 +61,34 @@ class Site:
     def forget(self) -> None:
         """Have the next look be a fresh one: what was seen has just been changed."""
         self._at = None
+
+
+def told_by_labels(known: Catalogue, node: Document) -> list[NodeAccelerator]:
+    """Return accelerators that others' labels tell of: Node Feature Discovery's, a vendor's, the site's own.
+
+    There are as many as a vendor's device plugin offers; without one nothing can be allocated.
+    """
+    found = node["metadata"].get("labels", {})
+    offered = node.get("status", {}).get("allocatable", {})
+    told = []
+    for entry in known.values():
+        if any(match.node_labels and match.node_labels.items() <= found.items() for match in entry.match):
+            resource = next((name for name in entry.vendor_resources if name in offered), "")
+            count = int(offered.get(resource, 1))
+            by = OfferedBy.VENDOR if resource else OfferedBy.NOBODY
+            told.append(NodeAccelerator(entry.name, resource, by, healthy=count, total=count))
+    return told
+
+
+def _paired(states: Iterable[NodeState], nodes: Iterable[Document]) -> Iterator[tuple[NodeState, Document]]:
+    named = {node["metadata"]["name"]: node for node in nodes}
+    return ((state, named[state.name]) for state in states)
+
+
+def _completed(state: NodeState, node: Document, known: Catalogue) -> NodeState:
+    """Add what only labels tell of; what the probe sees counts first."""
+    more = {each.name: each for each in told_by_labels(known, node) if each.name not in state.accelerators}
+    return replace(state, accelerators={**state.accelerators, **more}) if more else state
 
 
 def _groups(profiles: list[Document]) -> dict[str, tuple[int, ...]]:

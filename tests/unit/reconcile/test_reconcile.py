@@ -372,3 +372,47 @@ async def test_nodes_get_labels_and_lose_only_ours(
     gateway.put({**profile, "status": {}})
     await nodes.reconcile(context, key)
     assert gateway.writes == [], "a probe that has just started removes nothing"
+
+
+async def test_a_label_that_someone_else_wrote_stays_theirs(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    del profile
+    labels = {"skerry.dev/accelerator.cpu": "false", "site": "a"}
+    gateway.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "labels": labels}})
+
+    await nodes.reconcile(context, Key("NodeProfile", None, "node-1"))
+
+    found = gateway.one(NODES, None, "node-1")["metadata"]["labels"]
+    assert found["skerry.dev/accelerator.cpu"] == "false"
+    assert found["skerry.dev/accelerator.cpu.count"] == "1"
+    assert found["site"] == "a"
+
+
+async def test_an_accelerator_that_only_labels_tell_of(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    del profile
+    node = gateway.one(NODES, None, "node-1")
+    node["metadata"]["labels"]["nvidia.com/gpu.present"] = "true"
+    node["status"]["allocatable"]["nvidia.com/gpu"] = "2"
+    gateway.put(node)
+
+    await nodes.reconcile(context, Key("NodeProfile", None, "node-1"))
+
+    found = gateway.one(NODES, None, "node-1")["metadata"]["labels"]
+    assert found["skerry.dev/accelerator.nvidia-gpu"] == "true"
+    assert found["skerry.dev/accelerator.nvidia-gpu.count"] == "2"
+    seen = await context.site.look(gateway, context.catalogue, context.now)
+    assert seen.nodes["node-1"].accelerators["nvidia-gpu"].resource == "nvidia.com/gpu"
+
+
+async def test_a_profile_whose_node_is_gone_labels_nothing(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    await gateway.delete(NODES, gateway.one(NODES, None, "node-1"))
+    gateway.writes.clear()
+
+    await nodes.reconcile(context, Key("NodeProfile", None, profile["metadata"]["name"]))
+
+    assert gateway.writes == []
