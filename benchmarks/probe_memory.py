@@ -12,9 +12,9 @@ from pathlib import Path
 import trustme
 
 import skerry
+from skerry.accelerators.catalogue import catalogue, dump
 from tests.support.boards import BOARDS
 from tests.unit.probe.apiserver import ApiServer
-from tests.unit.probe.catalogue import CATALOGUE
 
 DEADLINE_SECONDS = 60
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,9 +37,9 @@ def measure(folder: Path, server: ApiServer, given: argparse.Namespace) -> dict[
     board = BOARDS[given.board]()
     for number in range(given.functions):
         board.pci(f"0000:{0x40 + number // 8:02x}:00.{number % 8}", "8086:1533", "020000", "igb")
-    catalogue = folder / "catalogue.json"
-    catalogue.write_text(json.dumps(CATALOGUE), encoding="utf-8")
-    arguments = ["--root", board.write(folder / "root"), "--service-account", server.account, "--catalogue", catalogue]
+    file = folder / "catalogue.json"
+    file.write_text(dump(catalogue()), encoding="utf-8")
+    arguments = ["--root", board.write(folder / "root"), "--service-account", server.account, "--catalogue", file]
     environment = {
         "PYTHONPATH": str(Path(skerry.__file__).parents[1]),
         "KUBERNETES_SERVICE_HOST": "127.0.0.1",

@@ -1,6 +1,6 @@
 """An API server and a catalogue for the probe."""
 
-import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trustme
 
+from skerry.accelerators.catalogue import catalogue as built_in
+from skerry.accelerators.catalogue import dump
 from tests.unit.probe.apiserver import ApiServer
-from tests.unit.probe.catalogue import CATALOGUE
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +30,5 @@ def server(authority: trustme.CA, tmp_path: Path) -> Iterator[ApiServer]:
 @pytest.fixture
 def catalogue() -> list[dict[str, Any]]:
     """Return the catalogue's entries as the probe gets them."""
-    return copy.deepcopy(CATALOGUE)
+    entries: list[dict[str, Any]] = json.loads(dump(built_in()))
+    return entries

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import skerry
+from skerry.accelerators.catalogue import catalogue, dump
 from skerry.probe.__main__ import LONGEST_PAUSE, REASSURE_SECONDS, watch
 from skerry.probe.publish import PublishError
 from tests.support.boards import BOARDS, build
 from tests.unit.probe.apiserver import ApiServer
-from tests.unit.probe.catalogue import CATALOGUE
 
 CODE = str(Path(skerry.__file__).parents[1])
 SECONDS = 30
@@ -215,7 +215,7 @@ def test_a_probe_without_node_name_says_so(start: Start) -> None:
 
 def write_catalogue(folder: Path) -> Path:
     file = folder / "catalogue.json"
-    file.write_text(json.dumps(CATALOGUE), encoding="utf-8")
+    file.write_text(dump(catalogue()), encoding="utf-8")
     return file
 
 
