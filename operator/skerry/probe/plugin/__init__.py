@@ -2,7 +2,7 @@
 
 Nothing heavier than the standard library is imported before there is a device to offer.
 
-What happens when (the kubelet's side read in Kubernetes 1.36, pkg/kubelet/cm/devicemanager):
+What happens when (read in Kubernetes 1.36, pkg/kubelet/cm/devicemanager; seen with kubelet 1.36.3, containerd 2.4):
 
 - A device becomes unhealthy or vanishes: it is listed as unhealthy. The node's allocatable shrinks with the next node
   status (10 s), its capacity stays, the pod that has it keeps running and shows the device's health. A container that
@@ -17,7 +17,8 @@ What happens when (the kubelet's side read in Kubernetes 1.36, pkg/kubelet/cm/de
   after them move them at once. To stop serving would do no harm for five minutes; then the kubelet forgets the
   resource and cannot start containers of such pods again (`endpoint not found in cache for a registered resource`).
   Until these pods are replaced the vendor's plugin may give the same device to another pod: it does not know of ours.
-- The kubelet restarts: it makes its socket anew, and every resource is registered again within a second or two.
+- The kubelet restarts: it removes all sockets and makes its own anew; every resource is registered again within a
+  second or two.
   Pods keep their devices. Until then the node shows 0.
 - The probe restarts, or is killed: the kubelet takes all devices for unhealthy until the next probe registers. The API
   server hears of it only if that takes longer than a node status. A pod that is admitted meanwhile is rejected for
