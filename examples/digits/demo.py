@@ -218,6 +218,7 @@ def show_figures(model: dict[str, Any], job: dict[str, Any]) -> None:
         row += [figures.get(metric, "") for metric in shown]
         table.add_row(*row, "yes" if candidate.get("pareto") else "", candidate.get("verdict", ""))
     console.print(table)
+    console.print(f"  measured at {job['status']['completionTime']}")
     variant = model["status"]["variants"][0]
     for figure in variant["metrics"]:
         if "verdict" in figure:
@@ -243,6 +244,7 @@ def run() -> None:
     with part("5. optimize, measure, gate, roll out", times):
         apply(cluster)
         model = wait(cluster)
+    programs = dict.fromkeys(str(path.parent) for path in (parts.kubectl(), parts.helm(), Path(sys.executable)))
     job = cluster.get(
         "optimizationjob", model["status"]["variants"][0]["optimizationJobName"], "--namespace", NAMESPACE
     )[0]
@@ -260,6 +262,7 @@ def run() -> None:
         console.print(f"  {title}: {seconds:.0f} s")
     console.print(
         "\nGo on yourself:\n"
+        f"  export PATH={':'.join(programs)}:$PATH\n"
         f"  export KUBECONFIG={cluster.kubeconfig}\n"
         f"  kubectl get emodel,optjob,edeploy,nprof --all-namespaces\n"
         f"  kubectl --namespace {NAMESPACE} describe edgemodel {NAME}\n"

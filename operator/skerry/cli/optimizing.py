@@ -133,20 +133,19 @@ def _transfer(wishes: Wishes, access: Access) -> tuple[Transfer, Destination | N
 
 
 def _out_folder(wishes: Wishes) -> Path:
-    """Return the folder for results: new, empty, or with the results of an earlier run, which are then removed."""
+    """Return the folder for results: new, empty, or that of an earlier run, whose results stay until there are new."""
     name = wishes.model.rstrip("/").rsplit("/", 1)[-1].partition(":")[0]
     folder = wishes.out or Path(f"{Path(name).stem}-optimized")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LOG_FILE).is_file())):
         message = f"{folder} exists and is not the result of an earlier run; name another one with --out"
         raise CommandError(message, os.EX_CANTCREAT)
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder / VARIANT_FOLDER, ignore_errors=True)
-    (folder / REPORT_FILE).unlink(missing_ok=True)
     return folder
 
 
 def _write(outcome: Outcome, folder: Path) -> str:
-    """Leave the variant and the report in a folder, and return the report."""
+    """Leave the variant and the report in a folder, instead of those of an earlier run, and return the report."""
+    shutil.rmtree(folder / VARIANT_FOLDER, ignore_errors=True)
     report = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=2)
     (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
     if outcome.folder is not None:

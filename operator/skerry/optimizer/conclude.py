@@ -1,5 +1,6 @@
 """The last decision: which candidate is served, and the report that says why."""
 
+import math
 import platform
 import shutil
 from collections.abc import Mapping
@@ -147,16 +148,29 @@ def _success(winner: Tried) -> str:
     return text
 
 
+_ADVICE: Final = "Loosen the gates, or choose to serve the unoptimized model where none qualifies (ServeBaseline)"
+
+
 def _failures(found: Found) -> str:
-    """Return which gates each candidate missed, and what exactly the one missed that came nearest."""
+    """Return which gates each candidate missed, and what exactly the one missed that came nearest.
+
+    What is only not certain is nearer than what failed.
+    """
     if not found.tried:
         return "There was none to try."
-    nearest = min(found.tried, key=lambda tried: (tried.made is None, len(tried.missed)))
+
+    def distance(tried: Tried) -> tuple[bool, int, int, float]:
+        figures = {figure.name: figure for figure in tried.result.metrics}
+        failed = sum(figure.verdict is Verdict.FAILED for figure in figures.values())
+        latency = figures.get(Metric.LATENCY_P95)
+        return tried.made is None, failed, len(tried.missed), float(latency.value) if latency else math.inf
+
+    nearest = min(found.tried, key=distance)
     each = "; ".join(
         f"{tried.result.name} ({', '.join(tried.missed) if tried.made else 'could not be made'})"
         for tried in found.tried
     )
-    return f"Nearest was {nearest.result.name}: {nearest.result.message}. Missed gates: {each}"
+    return f"Nearest was {nearest.result.name}: {nearest.result.message}. Missed gates: {each}. {_ADVICE}"
 
 
 def _requires(inputs: Inputs, execution: str) -> Requirements:

@@ -99,3 +99,21 @@ def test_a_folder_of_somebody_else_is_left_alone(
     (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
     assert run(["optimize", str(classifier), "--out", str(tmp_path)]) == os.EX_CANTCREAT
     assert "is not the result of an earlier run" in capfd.readouterr().err
+
+
+def test_a_run_that_fails_leaves_the_earlier_result(
+    tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    quick = ["--candidate", "onnxruntime-fp32", "--gate", "LatencyP95:Threshold:0"]
+    served = ["--when-none-qualifies", "ServeBaseline"]
+    assert run(["optimize", str(classifier), "--out", str(out), *quick, *served]) == 0
+    before = {path.name: path.read_bytes() for path in (out / "variant").iterdir()}
+    data = tmp_path / "wrong.npz"
+    data.write_bytes(b"PK")
+
+    assert run(["optimize", str(classifier), "--out", str(out), "--data", str(data)]) == os.EX_DATAERR
+
+    capfd.readouterr()
+    assert {path.name: path.read_bytes() for path in (out / "variant").iterdir()} == before
+    assert (out / "report.json").is_file()
