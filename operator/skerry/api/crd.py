@@ -146,7 +146,7 @@ KINDS: Final = (
             Column("Architecture", ".status.machine.architecture"),
             Column("CPU", ".status.cpu.model"),
             Column("Cores", ".status.cpu.cores", "integer"),
-            Column("Accelerators", ".status.accelerators[*].name"),
+            Column("Accelerators", ".status.acceleratorSummary"),
             Column("Observed", ".status.observedAt", "date"),
             _AGE,
         ),

@@ -108,6 +108,7 @@ class NodeProfileStatus(StatusModel):
     temperature_celsius: int | None = Field(default=None, ge=-100, le=300, description="Highest temperature.")
     power_source: PowerSource = Field(default=PowerSource.UNKNOWN, description="What the node runs on.")
     energy_counter: EnergyCounter = Field(default=EnergyCounter.NONE, description="What counts the node's energy.")
+    accelerator_summary: ShortText = Field(default="", description="Accelerators and how many healthy ones, as cpu:1.")
     accelerators: Annotated[list[Accelerator], Field(max_length=32, json_schema_extra=list_map("name"))] = Field(
         default_factory=list, description="What on the node can execute models."
     )

@@ -189,8 +189,10 @@ class Operator:
         if self._context is not None:
             self._context.site.forget()
 
-    async def _child(self, body: Any, **_: Any) -> None:
+    async def _child(self, event: Any, body: Any, **_: Any) -> None:
         """Something that we made changed: look at what it was made for."""
+        if event["type"] == "DELETED":
+            self._forget_site()
         metadata = body["metadata"]
         found = metadata.get("labels", {})
         if name := found.get(labels.OPTIMIZATION_JOB):

@@ -50,10 +50,13 @@ class Machine:
             self._due = self._now() + READ_SECONDS * (1 + self._jitter() / 2)
             self._read = self._facts()
         every = {"name": labels.CPU, "count": 1, "resourceName": "", "offeredBy": NOBODY, "devices": []}
+        accelerators = [every, *(accelerator.wire() for accelerator in found)]
         return {
             **self._read,
             "powerSource": power.source(self._tree),
-            "accelerators": [every, *(accelerator.wire() for accelerator in found)],
+            # A column of kubectl shows one value, not a list.
+            "acceleratorSummary": " ".join(f"{each['name']}:{each['count']}" for each in accelerators)[:_LIMIT],
+            "accelerators": accelerators,
         }
 
     def _facts(self) -> dict[str, Any]:

@@ -120,6 +120,7 @@ async def _report(
     if isinstance(decided, Answer):
         return None
     pauses = [decided.look_again_seconds, None if found.settled else POLL_SECONDS]
-    if decided.waiting:
+    if decided.waiting or decided.message:
+        # Not all is as it could be, and what others give back tells nobody.
         pauses.append(WAITING_SECONDS)
     return min((pause for pause in pauses if pause is not None), default=None)

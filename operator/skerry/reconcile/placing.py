@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from skerry.api import labels
@@ -12,9 +12,10 @@ from skerry.kube.gateway import Document
 from skerry.kube.resources import DAEMON_SETS, DEPLOYMENTS, PODS, Resource
 from skerry.manifests import serving
 from skerry.manifests.common import owned_by
-from skerry.planning.nodes import Placed, placed, pod_requests
+from skerry.planning.nodes import NodeState, Placed, placed, pod_requests
 from skerry.planning.placement import plan
 from skerry.planning.plans import Group, Plan, Settling, Wish
+from skerry.planning.quantities import added
 from skerry.reconcile.base import Context, ensure, gone
 from skerry.reconcile.site import Seen
 
@@ -100,7 +101,18 @@ def decide(
     settling = Settling(
         free_seconds=seen.free_seconds, rolling=not all(_settled(found) for _, found in present.workloads)
     )
-    return plan(wish, seen.nodes.values(), replicas, settling)
+    return plan(wish, _without_leaving(seen, present), replicas, settling)
+
+
+def _without_leaving(seen: Seen, present: Present) -> list[NodeState]:
+    """Return the nodes as if the deployment's own pods that are ending had ended: their places are for its new ones."""
+    nodes = dict(seen.nodes)
+    for pod in present.pods:
+        state = nodes.get(pod["spec"].get("nodeName", ""))
+        if state is not None and gone(pod):
+            freed = {name: -many for name, many in pod_requests(pod["spec"]).items()}
+            nodes[state.name] = replace(state, taken=added(state.taken, freed))
+    return list(nodes.values())
 
 
 def _requests(

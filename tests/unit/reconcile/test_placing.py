@@ -240,3 +240,16 @@ async def test_while_nothing_fits_any_more_what_serves_stays(site: Site) -> None
 
     assert site.replicas() == {"test-npu": 1}
     assert site.ready()[0] == "False"
+
+
+async def test_a_pod_that_is_ending_keeps_its_device_for_the_one_that_follows(site: Site) -> None:
+    site.node("one", 1)
+    await site.deploy(replicas=1, fallback="Allow")
+    site.serve("test-npu", "one")
+    ending = site.gateway.one(PODS, "vision", "front-test-npu-0")
+    ending["metadata"]["deletionTimestamp"] = "2026-11-21T12:00:00Z"
+    site.gateway.put(ending)
+
+    await site.deploy()
+
+    assert site.replicas() == {"test-npu": 1}
