@@ -59,6 +59,7 @@ REST = {
     "probeVersion": "1.2.3",
     "powerSource": "Unknown",
     "energyCounter": "None",
+    "acceleratorSummary": "cpu:1",
     "accelerators": [{"name": "cpu", "count": 1, "resourceName": "", "offeredBy": "Nobody", "devices": []}],
 }
 
