@@ -208,7 +208,7 @@ def test_a_model_that_loads_but_cannot_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "kind", "message"),
     [
-        ({"accelerator": "tpu"}, ConfigurationError, "no accelerator 'tpu' in the catalogue: there is cpu"),
+        ({"accelerator": "tpu"}, ConfigurationError, "no accelerator 'tpu' in the catalogue: there is amd-gpu"),
         (
             {"candidates": [STATIC]},
             ConfigurationError,
