@@ -9,9 +9,11 @@ import httpx
 import numpy as np
 import pytest
 
+from skerry.api.types import Framework
 from skerry.server.app import App
 from skerry.server.limits import Limits
 from tests.support import models
+from tests.unit.server.conftest import Lifespan, facts
 
 INFER = "/v2/models/digits/infer"
 ROW = [0.5] * models.FEATURES
@@ -194,3 +196,15 @@ async def test_an_artifact_without_its_files_is_told_and_never_ready(
         assert (await client.get("/v2/health/ready")).status_code == 503
         assert (await client.post(INFER, json=request())).status_code == 503
     await app.stop()
+
+
+async def test_what_another_device_executes_is_told(artifact: Path, limits: Limits) -> None:
+    """OpenVINO's AUTO stands for a device that silently has another one do the work."""
+    changed = facts(framework=Framework.OPENVINO, device="AUTO", execution_precision="FP32")
+    (artifact / "skerry.json").write_text(json.dumps(changed.wire()), encoding="utf-8")
+    async with Lifespan(App(artifact, "digits", 1, limits, device_required=True)) as app:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client:
+            said = (await client.get("/v2/models/digits")).json()["skerry"]
+            ready = await client.get("/v2/health/ready")
+    assert (said["executionDevice"], said["expectedDevice"], said["executionPrecision"]) == ("CPU", "AUTO", "FP32")
+    assert ready.status_code == 503

@@ -16,6 +16,7 @@ class OpenVinoEngine:
     def __init__(self, facts: VariantFacts, folder: Path, threads: int) -> None:
         settings = {**facts.settings, "INFERENCE_NUM_THREADS": str(threads)}
         self._compiled = ov.Core().compile_model(str(folder / facts.model_file), facts.device, settings)
+        self._measured = facts.execution_precision
         self._request = self._compiled.create_infer_request()
         self._outputs = [(tensor.name, self._compiled.output(tensor.name)) for tensor in facts.outputs]
 
@@ -26,8 +27,11 @@ class OpenVinoEngine:
 
     @property
     def precision(self) -> str:
-        """The inference precision, as OpenVINO names it."""
-        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        """The inference precision, as OpenVINO names it; that of the measurement where the device does not tell it."""
+        try:
+            hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        except RuntimeError:
+            return self._measured
         return str(hint.get_type_name() if hasattr(hint, "get_type_name") else hint)
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
