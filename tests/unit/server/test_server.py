@@ -202,9 +202,11 @@ async def test_what_another_device_executes_is_told(artifact: Path, limits: Limi
     """OpenVINO's AUTO stands for a device that silently has another one do the work."""
     changed = facts(framework=Framework.OPENVINO, device="AUTO", execution_precision="FP32")
     (artifact / "skerry.json").write_text(json.dumps(changed.wire()), encoding="utf-8")
-    async with Lifespan(App(artifact, "digits", 1, limits, device_required=True)) as app:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client:
-            said = (await client.get("/v2/models/digits")).json()["skerry"]
-            ready = await client.get("/v2/health/ready")
+    async with (
+        Lifespan(App(artifact, "digits", 1, limits, device_required=True)) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client,
+    ):
+        said = (await client.get("/v2/models/digits")).json()["skerry"]
+        ready = await client.get("/v2/health/ready")
     assert (said["executionDevice"], said["expectedDevice"], said["executionPrecision"]) == ("CPU", "AUTO", "FP32")
     assert ready.status_code == 503
