@@ -193,8 +193,10 @@ def documents(path: Path) -> list[Any]:
         CatalogueError: It cannot be read, or is not a list.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML as well
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        # JSON is YAML as well, but reading it as such takes a megabyte that never comes back.
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         message = f"{path}: {error}"
         raise CatalogueError(message) from error
     if not isinstance(found, list):
