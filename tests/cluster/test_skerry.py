@@ -62,16 +62,19 @@ def test_a_model_is_optimized_published_served_and_asked(space: Workspace) -> No
     assert {"Optimized", "Serving"} <= reasons
 
 
+CHILDREN = {"deployment": "good-cpu", "service": "good", "pdb": "good"}
+
+
 def anew(space: Workspace, kind: str, uid: str) -> bool:
-    return bool(space.get(kind, "good")["metadata"]["uid"] != uid)
+    return any(found["metadata"]["uid"] != uid for found in space.found(kind, CHILDREN[kind]))
 
 
 def test_what_is_deleted_comes_back(space: Workspace) -> None:
     space.until("edgedeployment", "good", "Serving")
-    before = {kind: space.get(kind, "good")["metadata"]["uid"] for kind in ("deployment", "service", "pdb")}
+    before = {kind: space.get(kind, name)["metadata"]["uid"] for kind, name in CHILDREN.items()}
 
-    for kind in before:
-        space.kubectl("delete", kind, "good")
+    for kind, name in CHILDREN.items():
+        space.kubectl("delete", kind, name)
 
     for kind, uid in before.items():
         look = functools.partial(anew, space, kind, uid)

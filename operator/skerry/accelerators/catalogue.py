@@ -121,12 +121,11 @@ class AcceleratorEntry(ApiModel):
         description: What it is, for people.
         source: Where the ids come from.
         match: Ways to recognise it; none for the CPU, which every node has.
-        tiers: CPU only: features that make it one of several tiers, best first, with the tier's name.
+        tiers: CPU only: names of tiers, best first, each with the feature that makes a CPU one of it.
         drivers: Kernel drivers with which it can be used; with another one, or none, a device is there but unhealthy.
         files: Device files that a pod gets for one device.
         memory_file: File below the device's folder in /sys with its memory in bytes.
         vendor_resources: Extended resources of vendors' device plugins; the first that a node offers is asked for.
-        device_class: Name of the vendor's DeviceClass for dynamic resource allocation.
         pod: What a pod needs besides.
         schedulable: Whether anything can run models on it; else it is only reported.
         devices: The device in each framework's words; those frameworks that Skerry's server can execute.
@@ -143,7 +142,6 @@ class AcceleratorEntry(ApiModel):
     files: list[Files] = Field(default_factory=list)
     memory_file: str | None = None
     vendor_resources: list[ResourceName] = Field(default_factory=list)
-    device_class: str | None = None
     pod: PodNeeds = Field(default_factory=PodNeeds)
     schedulable: bool = True
     devices: dict[Framework, str] = Field(default_factory=dict)

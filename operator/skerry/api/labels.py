@@ -22,6 +22,9 @@ NODE_CPU_PREFIX: Final = "skerry.dev/cpu."
 ARTIFACT: Final = "skerry.dev/artifact"
 """Annotation of pods: the variant that they serve, pinned by digest."""
 
+NODE_CPU_TIER: Final = "skerry.dev/cpu.tier"
+"""Label of nodes: what their CPU is to inference, by the tiers of the catalogue."""
+
 CPU: Final = "cpu"
 """Name of the accelerator that every node has."""
 

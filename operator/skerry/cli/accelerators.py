@@ -66,6 +66,7 @@ def show(name: Named, *, file: Extra = None) -> None:
     lines = [f"NAME:         {entry.name}", f"DESCRIPTION:  {entry.description}", f"SOURCE:       {entry.source}"]
     parts = {
         "RECOGNISED BY": [_recognised(match) for match in entry.match] or ["every node has it"],
+        **({"TIERS": [f"{tier}: has {feature}" for tier, feature in entry.tiers.items()]} if entry.tiers else {}),
         "DRIVERS": entry.drivers or ["any"],
         "A POD ASKS FOR": _resources(entry),
         "A POD GETS": _given(entry),

@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from skerry.accelerators.catalogue import Catalogue
 from skerry.api import labels
 from skerry.api.meta import FIELD_MANAGER
 from skerry.kube.gateway import Document
@@ -14,7 +15,7 @@ _LOG: Final = logging.getLogger(__name__)
 _PREFIXES: Final = (labels.NODE_ACCELERATOR_PREFIX, labels.NODE_CPU_PREFIX)
 
 
-def wanted_labels(profile: Document) -> dict[str, str]:
+def wanted_labels(known: Catalogue, profile: Document) -> dict[str, str]:
     """Return the labels that a profile gives its Node: for accelerators of which at least one can be used."""
     status = profile.get("status", {})
     wanted: dict[str, str] = {}
@@ -22,8 +23,12 @@ def wanted_labels(profile: Document) -> dict[str, str]:
         if count := accelerator.get("count", 1):
             wanted[labels.node_accelerator(accelerator["name"])] = "true"
             wanted[labels.node_accelerator_count(accelerator["name"])] = str(count)
-    for feature in status.get("cpu", {}).get("features", []):
+    features = status.get("cpu", {}).get("features", [])
+    for feature in features:
         wanted[labels.node_cpu_feature(feature)] = "true"
+    tiers = known[labels.CPU].tiers if labels.CPU in known else {}
+    if tier := next((name for name, feature in tiers.items() if feature in features), ""):
+        wanted[labels.NODE_CPU_TIER] = tier
     return wanted
 
 
@@ -55,7 +60,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         wanted[labels.node_accelerator(accelerator.name)] = "true"
         wanted[labels.node_accelerator_count(accelerator.name)] = str(accelerator.healthy)
     if profile is not None and not gone(profile):
-        wanted |= wanted_labels(profile)
+        wanted |= wanted_labels(context.catalogue, profile)
     found = node["metadata"].get("labels", {})
     foreign = _foreign(node)
     for name in sorted(foreign & wanted.keys()):

@@ -364,6 +364,7 @@ async def test_nodes_get_labels_and_lose_only_ours(
         "skerry.dev/accelerator.cpu.count": "1",
         "skerry.dev/cpu.avx2": "true",
         "skerry.dev/cpu.avx512_vnni": "true",
+        "skerry.dev/cpu.tier": "avx512-vnni",
     }
     gateway.writes.clear()
     await nodes.reconcile(context, key)
