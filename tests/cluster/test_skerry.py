@@ -66,7 +66,7 @@ CHILDREN = {"deployment": "good-cpu", "service": "good", "pdb": "good"}
 
 
 def anew(space: Workspace, kind: str, uid: str) -> bool:
-    return any(found["metadata"]["uid"] != uid for found in space.found(kind, CHILDREN[kind]))
+    return bool(space.get(kind, CHILDREN[kind])["metadata"]["uid"] != uid)
 
 
 def test_what_is_deleted_comes_back(space: Workspace) -> None:
