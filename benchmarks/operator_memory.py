@@ -29,7 +29,11 @@ def edge_model(number: int) -> dict[str, Any]:
         "apiVersion": "skerry.dev/v1alpha1",
         "kind": "EdgeModel",
         "metadata": {"name": f"model-{number:03d}", "namespace": NAMESPACE},
-        "spec": {"source": {"uri": f"oci://registry.example/models/m{number}:1"}, "accelerators": ["none-such"]},
+        "spec": {
+            "source": {"uri": f"oci://registry.example/models/m{number}:1"},
+            "gates": [],
+            "accelerators": ["none-such"],
+        },
     }
 
 

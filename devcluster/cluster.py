@@ -121,7 +121,7 @@ class Cluster:
         if missing := self._missing(list(stored)):
             with cache.scratch(cache_folder()) as folder:
                 absent = {image: stored[image] for lacking in missing.values() for image in lacking}
-                with step(f"saving {', '.join(absent.values())}"):
+                with step(f"saving {', '.join(map(loading.short_name, absent.values()))}"):
                     self.engine.save(absent.values(), folder / "images.tar")
                 self._import(folder / "images.tar", list(absent), list(missing))
         for archive in archives:
@@ -252,7 +252,7 @@ class Cluster:
         return {node: lacking for node, lacking in absent.items() if lacking}
 
     def _import(self, archive: Path, wanted: list[loading.Wanted], targets: list[str]) -> None:
-        with step(f"loading {', '.join(image.name for image in wanted)} into {len(targets)} nodes"):
+        with step(f"loading {', '.join(loading.short_name(image.name) for image in wanted)} into {len(targets)} nodes"):
             self._kind("load", "image-archive", archive, "--name", self.name, "--nodes", ",".join(targets))
             for node in targets:
                 self._on(node, loading.mark_script(wanted))

@@ -37,6 +37,11 @@ def full_name(reference: str) -> str:
     return reference if re.search(r"[:@]", reference.rsplit("/", 1)[1]) else f"{reference}:latest"
 
 
+def short_name(reference: str) -> str:
+    """Return what people call an image: the last part of its name, without tag or digest."""
+    return re.split("[:@]", reference.rsplit("/", 1)[-1])[0]
+
+
 def archive_images(path: Path) -> list[Wanted]:
     """Return the images of an archive as `docker save` or an OCI tool wrote it.
 

@@ -9,7 +9,7 @@ from devcluster import cache, parts
 from devcluster.base import base, reference_of
 from devcluster.engine import Engine
 from devcluster.hosts import architecture, cache_folder
-from devcluster.process import run, step
+from devcluster.process import run, say, step
 
 # The first that can be pulled is taken; the second is the default of the pinned kind.
 PUBLISHED = (
@@ -202,6 +202,7 @@ def node_image(engine: Engine) -> NodeImage:
 
 
 def _build(engine: Engine, tag: str) -> None:
+    say("== making the nodes from source: about a quarter of an hour on 2 cores, once; it needs 12 GB of disk")
     built = {name: parts.build(name) for name in NODE_PARTS}
     raw = f"{BUILT}-raw:{tag.rsplit(':', 1)[1]}"
     with cache.scratch(cache_folder()) as work, step("making the node image"):

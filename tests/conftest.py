@@ -1,9 +1,14 @@
-"""Fixtures of several folders."""
+"""Fixtures of several folders, and what must be set before a library is imported."""
+
+import os
 
 import pytest
 
 from devcluster import Cluster
 from tests.support.installation import install
+
+# OpenVINO, NNCF and Olive would write about their use into the home folder otherwise.
+os.environ.update({"CI": "true", "ORT_DISABLE_TELEMETRY": "1"})
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,10 @@ def run() -> None:
     """Do all of it."""
     times: dict[str, float] = {}
     cluster = Cluster.default()
+    console.print(
+        "A first run takes about 20 minutes on 2 cores where no image registry can be reached, because the cluster "
+        "and all images are built from source then; later runs take 2 minutes."
+    )
     with part("1. a real cluster", times):
         cluster.up()
     with part("2. a model to optimize", times):
@@ -266,7 +270,8 @@ def run() -> None:
         f"  export KUBECONFIG={cluster.kubeconfig}\n"
         f"  kubectl get emodel,optjob,edeploy,nprof --all-namespaces\n"
         f"  kubectl --namespace {NAMESPACE} describe edgemodel {NAME}\n"
-        f"  kubectl --namespace {NAMESPACE} port-forward service/{NAME} 8080"
+        f"  kubectl --namespace {NAMESPACE} port-forward service/{NAME} 8080",
+        soft_wrap=True,
     )
     if accuracy < baseline * KEPT_PERCENT / 100.0:
         message = f"the served model keeps less than {KEPT_PERCENT} % of the baseline's accuracy"

@@ -1,7 +1,7 @@
 """Words of the API that several kinds use: metrics, gates, candidates, sources, measured figures."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field
 
@@ -194,12 +194,22 @@ class ModelSource(ApiModel):
     )
 
 
+_DATA: Final = (
+    "Where the data is; the same schemes as for the model. An npz file with one array for each model input, under the "
+    "input's name: first axis samples, type as the model wants it."
+)
+_LABELS: Final = (
+    "For accuracy against the truth it has an array `labels` as well: class ids [N], or targets shaped like the first "
+    "output."
+)
+
+
 class CalibrationData(ApiModel):
     """Samples that quantization looks at; never used to measure."""
 
     model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
 
-    uri: _SourceUri = Field(description="Where the data is; the same schemes as for the model.")
+    uri: _SourceUri = Field(description=_DATA)
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
     format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
     max_samples: int = Field(default=300, ge=1, le=100_000, description="How many samples are used at the most.")
@@ -210,14 +220,15 @@ class EvaluationData(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
 
-    uri: _SourceUri = Field(description="Where the data is; the same schemes as for the model.")
+    uri: _SourceUri = Field(description=f"{_DATA} {_LABELS}")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
     format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
     metric: EvaluationMetric | None = Field(
         default=None,
         description=(
-            "What accuracy means here. Default: Accuracy when the labels are class ids, MeanAbsoluteError when they "
-            "are shaped like the output, Agreement with the unoptimized model when there are no labels."
+            "What accuracy means here, of the model's first output. Default: Accuracy when the labels are class ids, "
+            "MeanAbsoluteError when they are shaped like the output, Agreement with the unoptimized model when there "
+            "are no labels."
         ),
     )
 

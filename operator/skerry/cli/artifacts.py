@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from skerry.store.settings import Credentials, StoreSettings
 
 
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
 class Content(StrEnum):
     """What is pushed."""
 
@@ -69,7 +72,9 @@ def push(  # noqa: PLR0913 - they are the command's options
 ) -> None:
     """Push a model or data to a registry, and print the reference pinned by its digest.
 
-    The printed reference is what `spec.source.uri` of an EdgeModel, or `uri` of its data, takes.
+    The printed reference is what `spec.source.uri` of an EdgeModel, or `uri` of its data, takes. One that was pushed
+    through a port-forward names this machine; in the cluster, Skerry's own registry is registry.NAMESPACE:5000, where
+    NAMESPACE is that of the installation.
     """
     import tempfile  # noqa: PLC0415 - lazy
 
@@ -104,6 +109,11 @@ def push(  # noqa: PLR0913 - they are the command's options
             notify=_notify,
         )
     typer.echo(reference.pinned(pushed.digest).uri)
+    if reference.host.rpartition(":")[0] in _THIS_MACHINE:
+        _notify(
+            f"{reference.host} is this machine; in the cluster name the registry as its nodes and pods know it, "
+            "as in registry.skerry-system:5000"
+        )
 
 
 def pull(

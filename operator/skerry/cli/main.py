@@ -7,6 +7,7 @@ Modules of commands import only what their signatures need; what works is import
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -19,7 +20,6 @@ _USAGE_IN_TYPER = 2
 
 app = typer.Typer(
     name="skerry",
-    help="Optimize AI models for edge hardware, measure and gate them, and carry artifacts to and from registries.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +38,23 @@ def version() -> None:
     from skerry.version import version as installed  # noqa: PLC0415 - lazy
 
     typer.echo(installed())
+
+
+def _version_and_exit(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version_and_exit, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Optimize AI models for edge hardware, measure and gate them, and carry artifacts to and from registries."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -26,11 +26,20 @@ Model = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FILE", help="Npz with samples to measure accuracy on, `labels` among them."),
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Npz to measure accuracy on: one array for each model input, under its name, first axis samples; and "
+        "`labels`: class ids [N], or targets shaped like the first output.",
+    ),
 ]
 Calibration = Annotated[
     str | None,
-    typer.Option("--calibration", metavar="FILE", help="Npz with samples to quantize with. Default: a part of --data."),
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Npz to quantize with: arrays as in --data, without labels. Default: a part of --data.",
+    ),
 ]
 Metric = Annotated[
     str | None,
@@ -44,6 +53,7 @@ Gates = Annotated[
         "--gate",
         metavar="METRIC:GOAL:VALUE",
         help="What a candidate must meet, as in LatencyP95:PercentMinImprovement:50; may be given several times. "
+        "GOAL: Threshold, MinImprovement, MaxDegradation, PercentMinImprovement or PercentMaxDegradation. "
         "Default: 95 % of the accuracy, twice the speed, half the memory.",
         show_default=False,
     ),
@@ -141,7 +151,9 @@ def optimize(  # noqa: PLR0913 - they are the command's options
 ) -> None:
     """Optimize a model for this machine's CPU: try candidates, measure each against the original, keep the best.
 
-    Exit codes: 0 there is a variant to serve, 1 no candidate passed the gates, 65 the model or the data is wrong.
+    Exit codes: 0 there is a variant to serve; 1 no candidate passed the gates; 64 an option is wrong; 65 the model or
+    the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,
+    certificates or packages are missing.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

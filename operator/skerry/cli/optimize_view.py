@@ -28,6 +28,9 @@ _SHOWN: Final = (
 )
 _STYLES: Final = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.INCONCLUSIVE: "yellow"}
 _WIDTH_WITHOUT_TERMINAL: Final = 120
+_WIDTH_OF_ONE_LINE: Final = 112
+"""Narrower than this, a figure and its change need two lines."""
+_BUSY_PERCENT: Final = 10.0
 
 
 @contextmanager
@@ -118,7 +121,7 @@ class Screen:
         console.print(
             f"{machine.host.cpu_model or machine.architecture}, {machine.threads} threads, batch 1", markup=False
         )
-        console.print(_candidates(outcome))
+        console.print(_candidates(outcome, narrow=console.width < _WIDTH_OF_ONE_LINE))
         for name, reason in outcome.report.left_out.items():
             console.print(f"not tried: {name}: {reason}", markup=False)
         chosen = next(
@@ -130,6 +133,13 @@ class Screen:
                     Text(f"{figure.verdict:<13}", _STYLES[figure.verdict]), Text(figure.message), soft_wrap=True
                 )
         console.print(f"{outcome.reason}: {outcome.message}", markup=False, soft_wrap=True)
+        if (waited := _waited_percent(outcome)) > _BUSY_PERCENT:
+            console.print(
+                f"the machine was busy with other work: threads waited up to {waited:.0f} % of the time for a CPU; "
+                "when it is idle, intervals are narrower and less is Inconclusive",
+                markup=False,
+                soft_wrap=True,
+            )
         if outcome.folder is not None:
             console.print(f"variant: {folder / 'variant'}", markup=False, soft_wrap=True)
         console.print(f"report:  {folder / 'report.json'}", markup=False, soft_wrap=True)
@@ -139,12 +149,22 @@ class Screen:
                     console.print(f"pushed:  {reference}", markup=False, soft_wrap=True)
 
 
-def _candidates(outcome: Outcome) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, caption="* no other candidate is better in everything", caption_justify="left")
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("computes in")
-    for _, heading in _SHOWN:
-        table.add_column(heading, justify="right", no_wrap=True)
+def _waited_percent(outcome: Outcome) -> float:
+    """Return which part of its time a thread had to wait for a CPU, of the candidate that waited most."""
+    reports = (outcome.report.baseline, *outcome.report.candidates)
+    waited = (figure.waited_percent or 0.0 for report in reports for figure in report.measurements)
+    return max(waited, default=0.0) / outcome.report.machine.threads
+
+
+def _candidates(outcome: Outcome, *, narrow: bool) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, caption="* Pareto: no other candidate is better in everything", caption_justify="left"
+    )
+    table.add_column("candidate", overflow="fold")
+    table.add_column("in" if narrow else "computes in", no_wrap=True)
+    for metric, heading in _SHOWN:
+        meaning = outcome.report.evaluation_metric if metric is Metric.ACCURACY else None
+        table.add_column(meaning or heading, justify="right", no_wrap=not narrow)
     table.add_column("verdict", no_wrap=True)
     chosen = outcome.chosen.name if outcome.chosen else None
     for result in outcome.results:
@@ -153,18 +173,19 @@ def _candidates(outcome: Outcome) -> Table:
         table.add_row(
             result.name + (" *" if result.pareto else ""),
             result.execution_precision or "",
-            *(_cell(figures.get(metric), baseline=result.name == BASELINE) for metric, _ in _SHOWN),
+            *(_cell(figures.get(metric), baseline=result.name == BASELINE, narrow=narrow) for metric, _ in _SHOWN),
             verdict,
             style="bold" if result.name == chosen else None,
         )
     return table
 
 
-def _cell(figure: MetricFigure | None, *, baseline: bool) -> str:
+def _cell(figure: MetricFigure | None, *, baseline: bool, narrow: bool) -> str:
     """Return a figure with its unit, and how it compares with the baseline's."""
     if figure is None:
         return ""
     value = f"{float(figure.value):.3g} {figure.unit}".rstrip()
     if baseline or figure.name is Metric.ACCURACY or not figure.baseline or float(figure.baseline) == 0:
         return value
-    return f"{value} {100 * (float(figure.value) / float(figure.baseline) - 1):+5.0f} %"
+    between = "\n" if narrow else " "
+    return f"{value}{between}{100 * (float(figure.value) / float(figure.baseline) - 1):+5.0f} %"

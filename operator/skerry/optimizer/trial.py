@@ -32,7 +32,7 @@ from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
 
 BASELINE: Final = "baseline"
-NO_DATA: Final = "there is no evaluation data; give spec.evaluation, or drop the gate"
+NO_DATA: Final = "there is no evaluation data; give some (spec.evaluation, --data), or drop the gate"
 _MESSAGE_LIMIT: Final = 256
 _TEXT_LIMIT: Final = 2000
 _NEGLIGIBLE: Final = 1e-9

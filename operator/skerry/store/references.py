@@ -34,7 +34,10 @@ class Reference:
         """
         found = _REFERENCE.fullmatch(text.removeprefix(SCHEME))
         if found is None:
-            message = f"{text!r} is not a reference of the form oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST"
+            message = (
+                f"{text!r} is not a reference of the form oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST, "
+                "REPOSITORY in lower case"
+            )
             raise BadInputError(message)
         port = found["host"].rpartition("]")[2].partition(":")[2]
         if port and not 0 < int(port) <= _LAST_PORT:

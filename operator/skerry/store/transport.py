@@ -70,7 +70,10 @@ def mapped(what: str) -> Iterator[None]:
             message = f"{what}: the server's certificate is not trusted ({error}); give its authority in the CA bundle"
             raise AccessError(message) from error
         if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-            message = f"{what}: the server speaks plain HTTP; list its host as insecure if you trust the network"
+            message = (
+                f"{what}: the server speaks plain HTTP; if you trust the network, list its host as insecure "
+                "(--insecure, the chart's registry.insecure)"
+            )
             raise AccessError(message) from error
         message = f"{what}: cannot connect: {error}"
         raise UnreachableError(message) from error

@@ -45,8 +45,9 @@ def test_help_imports_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["version"]) == 0
+@pytest.mark.parametrize("words", ["version", "--version"])
+def test_version(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([words]) == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
