@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 import yaml
 
 from skerry.accelerators.catalogue import catalogue
+from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.manifests.job import optimization_job, push_secret
-from skerry.manifests.serving import Group, budget, pull_secret, service, workload
+from skerry.manifests.serving import Group, budget, claim_template, pull_secret, service, workload
 from skerry.manifests.settings import InstallationSettings
 
 HERE = Path(__file__).parent
@@ -60,10 +62,14 @@ NPU = Group(VARIANT.model_copy(update={"accelerator": "intel-npu"}), catalogue()
 JETSON = Group(
     VARIANT.model_copy(update={"accelerator": "jetson-orin"}), catalogue()["jetson-orin"], None, "nvidia.com/gpu"
 )
+CLAIM = replace(
+    NPU, variant=NPU.variant.model_copy(update={"accelerator": "nvidia-gpu"}), entry=catalogue()["nvidia-gpu"]
+)
+CLAIM = replace(CLAIM, resource=labels.resource_of_class("gpu.nvidia.com"))
 
 
-def parent(kind: str, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": "vision", "uid": "0000-1111", "labels": labels or {}}
+def parent(kind: str, name: str, marks: dict[str, str] | None = None) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "vision", "uid": "0000-1111", "labels": marks or {}}
     return {"apiVersion": "skerry.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
@@ -81,7 +87,8 @@ def serving(
     wanted = EdgeDeploymentSpec.model_validate({"modelName": "digits", **spec})
     made = workload(owner, wanted, group or CPU, settings, image_volumes=image_volumes)
     secret = pull_secret(owner, {".dockerconfigjson": "e30="}) if settings.registry.pull_credentials_secret else None
-    found = [secret, made, service(owner, wanted), budget(owner, wanted)]
+    template = claim_template(owner, wanted, (group or CPU).resource)
+    found = [secret, template, made, service(owner, wanted), budget(owner, wanted)]
     return [document for document in found if document is not None]
 
 
@@ -107,6 +114,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     ),
     "serving-npu": lambda: serving(image_volumes=True, group=NPU, placement={"fallback": "Allow"}),
     "serving-each-jetson": lambda: serving(image_volumes=True, group=JETSON, placement={"mode": "PerNode"}),
+    "serving-claim": lambda: serving(image_volumes=True, group=CLAIM, placement={"replicas": 2}),
     "serving-image-volume": lambda: serving(image_volumes=True, placement={"replicas": 1}),
     "serving-init-container": lambda: serving(
         image_volumes=False,

@@ -19,6 +19,8 @@ Hex4 = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=253)]
 
+ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+
 
 class DeviceClass(StrEnum):
     """Classes of character devices that the kernel makes for a piece of hardware, as `/sys/class` names them."""
@@ -126,6 +128,8 @@ class AcceleratorEntry(ApiModel):
         files: Device files that a pod gets for one device.
         memory_file: File below the device's folder in /sys with its memory in bytes.
         vendor_resources: Extended resources of vendors' device plugins; the first that a node offers is asked for.
+        device_classes: Classes of vendors' DRA drivers (`resource.k8s.io/v1`); the first that there is on a node
+            is claimed where the vendor has no device plugin there.
         pod: What a pod needs besides.
         schedulable: Whether anything can run models on it; else it is only reported.
         devices: The device in each framework's words; those frameworks that Skerry's server can execute.
@@ -142,6 +146,7 @@ class AcceleratorEntry(ApiModel):
     files: list[Files] = Field(default_factory=list)
     memory_file: str | None = None
     vendor_resources: list[ResourceName] = Field(default_factory=list)
+    device_classes: list[ClassName] = Field(default_factory=list)
     pod: PodNeeds = Field(default_factory=PodNeeds)
     schedulable: bool = True
     devices: dict[Framework, str] = Field(default_factory=dict)

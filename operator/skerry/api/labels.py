@@ -12,7 +12,7 @@ MODEL: Final = "skerry.dev/model"
 DEPLOYMENT: Final = "skerry.dev/deployment"
 OPTIMIZATION_JOB: Final = "skerry.dev/optimization-job"
 PLUGIN: Final = "skerry.dev/device-plugin"
-"""Label of workloads and pods: whose device plugin gave the device: skerry, vendor or none."""
+"""Label of workloads and pods: who gives the device: the plugin of skerry or of the vendor, a claim, or none."""
 REVISION: Final = "skerry.dev/revision"
 ACCELERATOR: Final = "skerry.dev/accelerator"
 
@@ -22,8 +22,13 @@ NODE_CPU_PREFIX: Final = "skerry.dev/cpu."
 ARTIFACT: Final = "skerry.dev/artifact"
 """Annotation of pods: the variant that they serve, pinned by digest."""
 
+DEVICE_CLASS: Final = "skerry.dev/device-class"
+"""Annotation of pods: the class of the device that they claim."""
+
 NODE_CPU_TIER: Final = "skerry.dev/cpu.tier"
 """Label of nodes: what their CPU is to inference, by the tiers of the catalogue."""
+
+_CLASS_PREFIX: Final = "deviceclass.resource.kubernetes.io/"
 
 CPU: Final = "cpu"
 """Name of the accelerator that every node has."""
@@ -42,3 +47,13 @@ def node_accelerator_count(name: str) -> str:
 def node_cpu_feature(feature: str) -> str:
     """Return the label of nodes whose CPU has the feature."""
     return f"{NODE_CPU_PREFIX}{feature}"
+
+
+def resource_of_class(name: str) -> str:
+    """Return the resource under which devices of a DeviceClass are counted: Kubernetes' own name for it (KEP-5004)."""
+    return f"{_CLASS_PREFIX}{name}"
+
+
+def class_of_resource(resource: str) -> str:
+    """Return the device class of such a resource; empty for any other resource."""
+    return resource.removeprefix(_CLASS_PREFIX) if resource.startswith(_CLASS_PREFIX) else ""

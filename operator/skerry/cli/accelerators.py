@@ -123,7 +123,8 @@ def _resources(entry: "AcceleratorEntry") -> list[str]:
         return ["nothing: it is only reported"]
     if not entry.match:
         return ["cpu, memory"]
-    return [*entry.vendor_resources, entry.own_resource]
+    claims = [f"a claim of class {name}" for name in entry.device_classes]
+    return [*entry.vendor_resources, *claims, entry.own_resource]
 
 
 def _given(entry: "AcceleratorEntry") -> list[str]:

@@ -35,6 +35,8 @@ DRAIN_SECONDS: Final = 5
 FINISH_SECONDS: Final = 20
 START_SECONDS: Final = 600
 _PERIOD: Final = 2
+_DEVICE: Final = "device"
+"""Name of the claim in its pod, and of the request in the claim."""
 
 
 def pull_secret_name(deployment: str) -> str:
@@ -94,7 +96,8 @@ class Group:
         variant: What they run.
         entry: The accelerator.
         replicas: How many; None for one on every node that has it.
-        resource: The extended resource of which each takes one; empty for the CPU.
+        resource: The extended resource of which each takes one, or what stands for the device class that it claims
+            (`labels.resource_of_class`); empty for the CPU.
         groups: Groups that may open the device's files.
     """
 
@@ -106,18 +109,44 @@ class Group:
 
 
 def plugin_of(resource: str) -> str:
-    """Return whose device plugin offers an extended resource: skerry, vendor, or none for no resource."""
+    """Return who gives a device: the plugin of skerry or of the vendor, a claim, or none where there is no device."""
     if not resource:
         return "none"
+    if labels.class_of_resource(resource):
+        return "claim"
     return "skerry" if resource.startswith(f"{GROUP}/") else "vendor"
 
 
 def group_name(deployment: str, accelerator: str, resource: str) -> str:
     """Return the name of the workload that runs a group.
 
-    While a vendor's device plugin takes over from Skerry's, one accelerator may have a group of each.
+    While a vendor takes over from Skerry's device plugin, one accelerator may have a group of each.
     """
-    return f"{deployment}-{accelerator}" + ("-vendor" if plugin_of(resource) == "vendor" else "")
+    suffix = {"vendor": "-vendor", "claim": "-claim"}.get(plugin_of(resource), "")
+    return f"{deployment}-{accelerator}{suffix}"
+
+
+def claim_template_name(deployment: str, device_class: str) -> str:
+    """Return the name of the template of the claims for devices of a class."""
+    return f"{deployment}-{device_class}"
+
+
+def claim_template(deployment: Document, spec: EdgeDeploymentSpec, resource: str) -> Document | None:
+    """Return the template of the claims by which a group's pods get their devices; None where no claim is needed."""
+    device_class = labels.class_of_resource(resource)
+    if not device_class:
+        return None
+    request = {
+        "name": _DEVICE,
+        "exactly": {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": 1},
+    }
+    metadata = _metadata(deployment, spec)
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {**metadata, "name": claim_template_name(deployment["metadata"]["name"], device_class)},
+        "spec": {"metadata": {"labels": metadata["labels"]}, "spec": {"devices": {"requests": [request]}}},
+    }
 
 
 def workload(
@@ -138,11 +167,14 @@ def workload(
     shown = {**_labels(name, spec), **chosen, labels.REVISION: revision(pod)}
     metadata = _metadata(deployment, spec)
     metadata["labels"] = {**metadata["labels"], **chosen}
+    annotations = {labels.ARTIFACT: group.variant.artifact or ""}
+    if device_class := labels.class_of_resource(group.resource):
+        annotations[labels.DEVICE_CLASS] = device_class
     common: Document = {
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": chosen},
         "template": {
-            "metadata": {"labels": shown, "annotations": {labels.ARTIFACT: group.variant.artifact or ""}},
+            "metadata": {"labels": shown, "annotations": annotations},
             "spec": pod,
         },
     }
@@ -202,6 +234,9 @@ def _pod(
     # The kubelet mounts an image volume with the same Secrets as it pulls the pod's images.
     secrets = [pull_secret_name(name)] if settings.registry.pull_credentials_secret else []
     pod |= image_pull_secrets([*settings.image_pull_secrets, *(secrets if image_volumes else [])])
+    if device_class := labels.class_of_resource(group.resource):
+        template = claim_template_name(name, device_class)
+        pod["resourceClaims"] = [{"name": _DEVICE, "resourceClaimTemplateName": template}]
     if needs.runtime_class_name:
         pod["runtimeClassName"] = needs.runtime_class_name
     if placement.priority_class_name:
@@ -271,7 +306,9 @@ def artifact_of(pod: Document) -> str:
 
 def _resources(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSettings) -> Document:
     found = resources(spec.runtime.resources, settings.server_resources)
-    if group.resource:
+    if labels.class_of_resource(group.resource):
+        found["claims"] = [{"name": _DEVICE}]
+    elif group.resource:
         found["limits"][group.resource] = "1"
         found["requests"][group.resource] = "1"
     return found

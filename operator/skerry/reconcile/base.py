@@ -136,7 +136,7 @@ async def report(gateway: Gateway, resource: Resource, document: Document, statu
 _QUIET = frozenset(
     {
         *("Optimizing", "Pending", "Running", "Suspended", "RollingOut", "WaitingForPods", "WaitingForModel"),
-        *("WaitingForAccelerator", "WaitingForNodes"),
+        *("WaitingForAccelerator", "WaitingForNodes", "NoSpareAccelerator"),
     }
 )
 

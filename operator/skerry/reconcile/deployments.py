@@ -45,8 +45,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return await _report(context, document, spec, present, (), found)
     seen = await context.site.look(gateway, context.catalogue, context.now)
     decided = placing.decide(context, document, spec, found, present, seen)
-    names = [serving.group_name(key.name, group.accelerator, group.resource) for group in decided.groups]
-    taken = await _taken(context, document, [(placing.kind_of(spec), name) for name in names])
+    taken = await _taken(context, document, placing.children(document, spec, decided))
     if taken is not None:
         return await _report(context, document, spec, present, found, taken)
     await ensure(gateway, serving.service(document, spec))

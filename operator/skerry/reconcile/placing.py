@@ -9,7 +9,7 @@ from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec, PlacementMode
 from skerry.api.edgemodel import Variant
 from skerry.kube.gateway import Document
-from skerry.kube.resources import DAEMON_SETS, DEPLOYMENTS, PODS, Resource
+from skerry.kube.resources import CLAIM_TEMPLATES, DAEMON_SETS, DEPLOYMENTS, PODS, Resource
 from skerry.manifests import serving
 from skerry.manifests.common import owned_by
 from skerry.planning.nodes import NodeState, Placed, placed, pod_requests
@@ -73,11 +73,24 @@ def group_of(document: Document) -> tuple[str, str]:
     return str(found.get(labels.ACCELERATOR, "")), str(found.get(labels.PLUGIN, ""))
 
 
+def _requests_of(pod: Document) -> dict[str, int]:
+    """Return what a pod that serves takes of its node, a claimed device among it."""
+    resource = _claimed_by(pod)
+    return added(pod_requests(pod["spec"]), {resource: 1} if resource else {})
+
+
+def _claimed_by(pod: Document) -> str:
+    """Return the resource that stands for the class of the device that a pod claims; empty where it claims none."""
+    device_class = pod["metadata"].get("annotations", {}).get(labels.DEVICE_CLASS, "")
+    return labels.resource_of_class(device_class) if device_class else ""
+
+
 def _replica(pod: Document) -> Placed | None:
     container = pod["spec"]["containers"][0]
     limits = container.get("resources", {}).get("limits", {})
-    resource = next((name for name in limits if "/" in name), "")
-    return placed(pod, accelerator_of(pod), serving.artifact_of(pod), resource)
+    resource = next((name for name in limits if "/" in name), "") or _claimed_by(pod)
+    found = placed(pod, accelerator_of(pod), serving.artifact_of(pod), resource)
+    return None if found is None else replace(found, requests=_requests_of(pod))
 
 
 def decide(
@@ -110,7 +123,7 @@ def _without_leaving(seen: Seen, present: Present) -> list[NodeState]:
     for pod in present.pods:
         state = nodes.get(pod["spec"].get("nodeName", ""))
         if state is not None and gone(pod):
-            freed = {name: -many for name, many in pod_requests(pod["spec"]).items()}
+            freed = {name: -many for name, many in _requests_of(pod).items()}
             nodes[state.name] = replace(state, taken=added(state.taken, freed))
     return list(nodes.values())
 
@@ -159,6 +172,8 @@ async def carry_out(
             replicas = max(replicas, min(ready[key], _replicas(present, key)))
         variant, groups = variants[group.accelerator], seen.groups.get(group.accelerator, ())
         made = _workload(context, document, spec, variant, group, replicas, groups)
+        if (template := serving.claim_template(document, spec, group.resource)) is not None:
+            await ensure(context.gateway, template)
         await ensure(context.gateway, made)
     await _clear(context, decided, present, seen)
     for resource, found in present.workloads:
@@ -166,6 +181,14 @@ async def carry_out(
         needed = arriving and ready[group_of(found)] and decided.groups
         if replaced and not needed and not gone(found) and _may_go(decided):
             await context.gateway.delete(resource, found)
+
+
+def children(document: Document, spec: EdgeDeploymentSpec, decided: Plan) -> list[tuple[Resource, str]]:
+    """Return the kinds and names of what a plan needs."""
+    name = document["metadata"]["name"]
+    needed = [(kind_of(spec), serving.group_name(name, group.accelerator, group.resource)) for group in decided.groups]
+    templates = (serving.claim_template(document, spec, group.resource) for group in decided.groups)
+    return [*needed, *((CLAIM_TEMPLATES, template["metadata"]["name"]) for template in templates if template)]
 
 
 def kind_of(spec: EdgeDeploymentSpec) -> Resource:

@@ -8,8 +8,10 @@ from typing import Final
 
 from skerry.accelerators.catalogue import Catalogue
 from skerry.api.nodeprofile import OfferedBy
+from skerry.kube.errors import NotFoundError
 from skerry.kube.gateway import Document, Gateway
-from skerry.kube.resources import NODE_PROFILES, NODES, PODS
+from skerry.kube.resources import DEVICE_CLASSES, NODE_PROFILES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
+from skerry.planning.claims import Offer, offer, with_claims
 from skerry.planning.nodes import NodeAccelerator, NodeState, free_since, node_states
 
 FRESH: Final = timedelta(seconds=2)
@@ -48,8 +50,9 @@ class Site:
             if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
                 nodes = await gateway.list(NODES)
                 profiles = await gateway.list(NODE_PROFILES)
+                offered = await _offered(gateway, known)
                 states = [
-                    _completed(state, node, known)
+                    _claimed(_completed(state, node, known), known, offered)
                     for state, node in _paired(node_states(nodes, profiles, await gateway.list(PODS)), nodes)
                 ]
                 at = now()
@@ -89,6 +92,27 @@ def _completed(state: NodeState, node: Document, known: Catalogue) -> NodeState:
     """Add what only labels tell of; what the probe sees counts first."""
     more = {each.name: each for each in told_by_labels(known, node) if each.name not in state.accelerators}
     return replace(state, accelerators={**state.accelerators, **more}) if more else state
+
+
+async def _offered(gateway: Gateway, known: Catalogue) -> Offer:
+    """Return what DRA drivers offer of what the catalogue knows; nothing on clusters without `resource.k8s.io/v1`."""
+    wanted = {name for entry in known.values() for name in entry.device_classes}
+    try:
+        classes = await gateway.list(DEVICE_CLASSES) if wanted else []
+    except NotFoundError:
+        classes = []
+    classes = [each for each in classes if each["metadata"]["name"] in wanted]
+    if not classes:
+        return offer((), (), ())
+    return offer(classes, await gateway.list(RESOURCE_SLICES), await gateway.list(RESOURCE_CLAIMS))
+
+
+def _claimed(state: NodeState, known: Catalogue, offered: Offer) -> NodeState:
+    """Have devices claimed where that is how they are offered."""
+    for accelerator in state.accelerators.values() if offered.classes else ():
+        entry = known.get(accelerator.name)
+        state = with_claims(state, accelerator, entry.device_classes if entry else (), offered)
+    return state
 
 
 def _groups(profiles: list[Document]) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ import pytest
 
 from skerry.accelerators.catalogue import catalogue, checked
 from skerry.api.reasons import ConditionType
-from skerry.kube.resources import DAEMON_SETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, PODS
+from skerry.kube.resources import CLAIM_TEMPLATES, DAEMON_SETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, PODS
 from skerry.reconcile import deployments
 from skerry.reconcile.base import Context, Key
 from skerry.reconcile.placing import DELETION_COST
@@ -21,6 +21,7 @@ ENTRY = {
     "description": "A stand-in.",
     "match": [{"pci": {"vendor": "1234"}}],
     "pod": {"runtimeClassName": "npu", "supplementalGroups": [44], "env": {"NPU": "1"}},
+    "deviceClasses": ["npu.example.com"],
     "devices": {"OpenVINO": "NPU"},
     "frameworks": [{"name": "OpenVINO", "reason": "a test", "source": "a test"}],
 }
@@ -85,7 +86,7 @@ class Site:
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), workload["spec"]["replicas"])
         self.gateway.put({**workload, "status": {"observedGeneration": generation, **counts}})
         template = workload["spec"]["template"]
-        expected = {"test-npu": "NPU", "cpu": "CPU"}[accelerator]
+        expected = "CPU" if accelerator == "cpu" else "NPU"
         for number, where in enumerate(nodes):
             metadata = {"name": f"{name}-{number}", "namespace": "vision", **template["metadata"]}
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -126,6 +127,33 @@ async def test_a_pod_asks_for_the_device_and_gets_what_it_needs(site: Site) -> N
     assert pod["runtimeClassName"] == "npu"
     assert pod["securityContext"]["supplementalGroups"] == [44]
     assert pod["nodeSelector"]["skerry.dev/accelerator.test-npu"] == "true"
+
+
+async def test_where_the_vendor_has_a_dra_driver_the_device_is_claimed(site: Site) -> None:
+    dra = {"apiVersion": "resource.k8s.io/v1"}
+    pool = {"name": "one", "generation": 1, "resourceSliceCount": 1}
+    devices = {"driver": "npu.example.com", "nodeName": "one", "pool": pool, "devices": [{"name": "a"}]}
+    site.gateway.put({**dra, "kind": "DeviceClass", "metadata": {"name": "npu.example.com"}})
+    site.gateway.put({**dra, "kind": "ResourceSlice", "metadata": {"name": "one"}, "spec": devices})
+    site.node("one", 1)
+    await site.deploy(replicas=2)
+
+    template = site.gateway.one(CLAIM_TEMPLATES, "vision", "front-npu.example.com")
+    (request,) = template["spec"]["spec"]["devices"]["requests"]
+    assert request["exactly"]["deviceClassName"] == "npu.example.com"
+    made = site.gateway.one(DEPLOYMENTS, "vision", "front-test-npu-claim")
+    assert made["spec"]["replicas"] == 1, "there is one device"
+    pod = made["spec"]["template"]["spec"]
+    assert pod["resourceClaims"][0]["resourceClaimTemplateName"] == "front-npu.example.com"
+    assert pod["containers"][0]["resources"]["claims"] == [{"name": "device"}]
+    assert NPU not in pod["containers"][0]["resources"]["limits"]
+
+    site.serve("test-npu-claim", "one")
+    allocated = {"driver": "npu.example.com", "pool": "one", "device": "a", "request": "device"}
+    claim = {**dra, "kind": "ResourceClaim", "metadata": {"name": "front-1", "namespace": "vision"}}
+    site.gateway.put({**claim, "status": {"allocation": {"devices": {"results": [allocated]}}}})
+    await site.deploy()
+    assert site.replicas() == {"test-npu-claim": 1}, "its own claim does not drive it away"
 
 
 async def test_with_deny_replicas_wait_for_a_device_and_nothing_is_made_that_cannot_run(site: Site) -> None:
