@@ -10,11 +10,11 @@ from typing import Any
 
 from skerry.api.edgedeployment import Placement
 from skerry.api.edgemodel import Variant
+from skerry.api.quantities import added, amounts
 from skerry.api.types import Requirements
 from skerry.planning.nodes import NodeState, Placed, node_states
 from skerry.planning.placement import plan
 from skerry.planning.plans import Plan, Wish
-from skerry.planning.quantities import added, amounts
 
 SITES = 40
 REQUESTS = {**amounts({"cpu": "500m", "memory": "512Mi"}), "pods": 1}

@@ -83,6 +83,9 @@ VALID = {
         runtime={"resources": {"limits": {"memory": "256Mi"}}, "env": [{"name": "A", "value": "b"}]},
         service={"type": "NodePort", "port": 80},
     ),
+    "requests up to the limits": deployment(
+        runtime={"resources": {"requests": {"memory": "1024Mi", "cpu": "0.5"}, "limits": {"memory": "1Gi", "cpu": 1}}}
+    ),
     "replicas that may fall back": deployment(
         placement={"mode": "Replicas", "replicas": 0, "accelerators": ["intel-npu", "cpu"], "fallback": "Allow"}
     ),
@@ -156,6 +159,34 @@ INVALID = {
     ),
     "two equal preferences": (deployment(placement={"accelerators": ["cpu", "cpu"]}), "Duplicate value"),
     "a service type": (deployment(service={"type": "ExternalName"}), "Unsupported value"),
+    "a request above its limit": (
+        deployment(runtime={"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500Mi"}}}),
+        "a request is larger than the limit of the same resource",
+    ),
+    "less than no memory": (
+        model(optimization={"resources": {"limits": {"memory": "-1Gi"}}}),
+        "spec.optimization.resources.limits.memory in body should match",
+    ),
+    "less than no cores": (
+        model(optimization={"resources": {"limits": {"cpu": -1}}}),
+        "should be greater than or equal to 0",
+    ),
+    "a toleration of every value of one": (
+        deployment(placement={"tolerations": [{"key": "k", "operator": "Exists", "value": "x"}]}),
+        "value has no meaning with operator Exists",
+    ),
+    "a toleration of everything, by chance": (
+        deployment(placement={"tolerations": [{"effect": "NoSchedule"}]}),
+        "a toleration without key tolerates every taint and needs operator Exists",
+    ),
+    "a toleration for some time": (
+        deployment(placement={"tolerations": [{"key": "k", "effect": "NoSchedule", "tolerationSeconds": 5}]}),
+        "tolerationSeconds has a meaning with effect NoExecute only",
+    ),
+    "a label's value": (
+        model(optimization={"labels": {"a": "bad value!"}}),
+        "spec.optimization.labels.a in body should match",
+    ),
     "an environment name": (deployment(runtime={"env": [{"name": "1A"}]}), "spec.runtime.env[0].name in body"),
     "a job without accelerator": (
         named("OptimizationJob", "probe", {"model": {"uri": OCI}}),

@@ -162,6 +162,19 @@ def test_a_limit_below_the_default_request_lowers_the_request() -> None:
     assert resources["requests"]["memory"] == "512Mi"
 
 
+def test_a_request_above_the_default_limit_raises_the_limit() -> None:
+    (_, made) = job(optimization={"resources": {"requests": {"memory": "6Gi", "cpu": "100m"}}})
+    resources = made["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["memory"] == resources["requests"]["memory"] == "6Gi"
+    assert resources["limits"].get("cpu") != "100m", "a default limit is not lowered"
+
+
+def test_the_users_environment_wins() -> None:
+    (made, *_) = serving(image_volumes=True, runtime={"env": [{"name": "SKERRY_SERVER_THREADS", "value": "3"}]})
+    environment = made["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert environment == [{"name": "SKERRY_SERVER_THREADS", "value": "3"}]
+
+
 def test_the_revision_changes_with_what_runs_and_with_nothing_else() -> None:
     def revision(**spec: Any) -> str:
         found: str = serving(image_volumes=True, **spec)[0]["spec"]["template"]["metadata"]["labels"][

@@ -84,7 +84,7 @@ class FakeGateway:
     async def merge(self, resource: Resource, document: Document, change: Document) -> None:
         metadata = document["metadata"]
         self.writes.append(("merge", resource.plural, metadata["name"]))
-        self.put(_merged(self.one(resource, metadata.get("namespace"), metadata["name"]), change))
+        self.put(_patched(self.one(resource, metadata.get("namespace"), metadata["name"]), change))
 
     async def replace_status(self, resource: Resource, document: Document, status: Document) -> None:
         metadata = document["metadata"]
@@ -117,3 +117,16 @@ class FakeGateway:
 
     async def server_version(self) -> tuple[int, int]:
         return (1, 36)
+
+
+def _patched(old: Any, change: Any) -> Any:
+    """Return a document with a JSON merge patch applied (RFC 7386)."""
+    if not isinstance(change, dict):
+        return change
+    kept = dict(old) if isinstance(old, dict) else {}
+    for name, value in change.items():
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = _patched(kept.get(name), value)
+    return kept

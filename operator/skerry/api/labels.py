@@ -25,6 +25,9 @@ ARTIFACT: Final = "skerry.dev/artifact"
 DEVICE_CLASS: Final = "skerry.dev/device-class"
 """Annotation of pods: the class of the device that they claim."""
 
+NODE_RUNS_PREFIX: Final = "skerry.dev/runs."
+"""Labels of nodes, one for each EdgeDeployment that runs on each node: the group that this node runs."""
+
 NODE_CPU_TIER: Final = "skerry.dev/cpu.tier"
 """Label of nodes: what their CPU is to inference, by the tiers of the catalogue."""
 

@@ -49,11 +49,13 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
 
 
 def quantity() -> dict[str, Any]:
-    """Schema extension of a Kubernetes quantity, which may be written as a number or as a string."""
+    """Schema extension of a Kubernetes quantity, not negative, which may be written as a number or as a string."""
     return {
         "x-kubernetes-int-or-string": True,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
-        "pattern": r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]+))?$",
+        "minimum": 0,
+        "maxLength": 32,
+        "pattern": r"^\+?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]+))?$",
     }
 
 

@@ -4,6 +4,10 @@ A reason that says "waiting" names what is waited for in its message and is neve
 """
 
 from enum import StrEnum
+from typing import Final
+
+REFUSED: Final = "Refused"
+"""Reason of the leading condition of any kind: the API server refuses an object that is needed, and says why."""
 
 
 class ConditionType(StrEnum):

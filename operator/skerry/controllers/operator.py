@@ -17,9 +17,9 @@ from skerry.controllers.metrics import Metrics
 from skerry.controllers.queue import WorkQueue
 from skerry.controllers.settings import Settings
 from skerry.kube.client import Client
-from skerry.kube.errors import ApiError
+from skerry.kube.errors import ApiError, ForbiddenError, InvalidError
 from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, OPTIMIZATION_JOBS
-from skerry.reconcile import deployments, models, nodes, optimizations
+from skerry.reconcile import deployments, models, nodes, optimizations, refusal
 from skerry.reconcile.base import Context, Key
 
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
@@ -79,7 +79,11 @@ class Operator:
         if self._context is None:
             message = "an object came before the operator was started"
             raise RuntimeError(message)
-        return await _SERVICES[key.kind](self._context, key)
+        try:
+            return await _SERVICES[key.kind](self._context, key)
+        except (InvalidError, ForbiddenError) as error:
+            await refusal.tell(self._context, key, error)
+            raise
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Register all handlers."""

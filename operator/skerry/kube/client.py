@@ -26,6 +26,8 @@ from skerry.kube.resources import EVENTS, PODS, Resource, resource_of
 
 _LOG: Final = logging.getLogger(__name__)
 TIMEOUT_SECONDS: Final = 30
+POD_SECONDS: Final = 3
+POD_BYTES: Final = 1 << 20
 PAGE: Final = 500
 NOTE_LIMIT: Final = 1024
 _JSON: Final = {"Accept": "application/json"}
@@ -61,6 +63,8 @@ class Client:
         query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: Any = None,
+        seconds: float = TIMEOUT_SECONDS,
+        limit: int | None = None,
     ) -> bytes:
         try:
             request = await self._api.param_serialize(
@@ -71,8 +75,8 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-            data: bytes = await response.read() or b""
+            response = await self._api.call_api(*request, _request_timeout=seconds)
+            data: bytes = await (response.read() if limit is None else _beginning(response, limit)) or b""
         except ApiException as error:
             raise error_for(int(error.status or 0), f"{method} {path}: {error.status} {_told(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -174,8 +178,14 @@ class Client:
         return data.decode("utf-8", errors="replace")
 
     async def pod_get(self, namespace: str, pod: str, port: int, path: str) -> bytes:
-        """GET through the API server's pod proxy."""
-        return await self._call("GET", PODS.path(namespace, f"{pod}:{port}", f"proxy{path}"), headers={"Accept": "*/*"})
+        """GET through the API server's pod proxy; a pod is not waited for long, nor read for ever."""
+        return await self._call(
+            "GET",
+            PODS.path(namespace, f"{pod}:{port}", f"proxy{path}"),
+            headers={"Accept": "*/*"},
+            seconds=POD_SECONDS,
+            limit=POD_BYTES,
+        )
 
     async def event(self, about: Document, *, kind: str, reason: str, action: str, note: str) -> None:
         """Record an event; one that cannot be recorded is no reason to fail."""
@@ -217,6 +227,22 @@ class Client:
         found = await self._json("GET", "/version")
         numbers = [int(re.sub(r"\D.*", "", str(found[key])) or 0) for key in ("major", "minor")]
         return numbers[0], numbers[1]
+
+
+async def _beginning(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return an answer that is not longer than that.
+
+    Raises:
+        UnavailableError: It is.
+    """
+    found = bytearray()
+    async for chunk in response.content.iter_any():
+        found += chunk
+        if len(found) > limit:
+            response.close()
+            message = f"GET {response.url.path}: the answer is longer than {limit} bytes"
+            raise UnavailableError(message)
+    return bytes(found)
 
 
 def _told(error: ApiException) -> str:

@@ -13,6 +13,11 @@ ApiError
 class ApiError(Exception):
     """The API server refused."""
 
+    @property
+    def told(self) -> str:
+        """What the API server said, without the request."""
+        return str(self).partition(": ")[2] or str(self)
+
 
 class NotFoundError(ApiError):
     """There is no such object."""

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from skerry.api import jobcontract as contract
 from skerry.api import labels
+from skerry.api.quantities import amount
 from skerry.api.types import Resources, Toleration
 from skerry.manifests.settings import InstallationSettings
 
@@ -58,14 +59,19 @@ def environment(values: dict[str, str]) -> list[Document]:
 
 
 def resources(wanted: Resources | None, default: Resources) -> Document:
-    """Return a container's resources: what is wanted over the default, requests never above limits."""
+    """Return a container's resources: what is wanted over the default.
+
+    A default never contradicts what was given: where only the limit was, it counts for both; where only the request
+    was, a smaller default limit rises to it.
+    """
     given = wanted or Resources()
     requests = {**(default.requests or {}), **(given.requests or {})}
     limits = {**(default.limits or {}), **(given.limits or {})}
-    # A limit below the default request would make the pod invalid: where only the limit was given, it counts for both.
-    for name in given.limits or {}:
-        if name in requests and name not in (given.requests or {}):
-            requests[name] = limits[name]
+    for name in (given.limits or {}).keys() - (given.requests or {}).keys() & requests.keys():
+        requests[name] = limits[name]
+    for name in (given.requests or {}).keys() - (given.limits or {}).keys() & limits.keys():
+        if amount(name, limits[name]) < amount(name, requests[name]):
+            limits[name] = requests[name]
     return {"requests": requests, "limits": limits}
 
 

@@ -35,6 +35,7 @@ DRAIN_SECONDS: Final = 5
 FINISH_SECONDS: Final = 20
 START_SECONDS: Final = 600
 _PERIOD: Final = 2
+_THREADS: Final = "SKERRY_SERVER_THREADS"
 _DEVICE: Final = "device"
 """Name of the claim in its pod, and of the request in the claim."""
 
@@ -95,10 +96,11 @@ class Group:
     Attributes:
         variant: What they run.
         entry: The accelerator.
-        replicas: How many; None for one on every node that has it.
+        replicas: How many; None for one on every node that is marked for it.
         resource: The extended resource of which each takes one, or what stands for the device class that it claims
             (`labels.resource_of_class`); empty for the CPU.
         groups: Groups that may open the device's files.
+        mark: Label that marks the nodes for one pod each; empty where replicas are counted.
     """
 
     variant: Variant
@@ -106,6 +108,7 @@ class Group:
     replicas: int | None
     resource: str = ""
     groups: tuple[int, ...] = ()
+    mark: str = ""
 
 
 def plugin_of(resource: str) -> str:
@@ -122,8 +125,12 @@ def group_name(deployment: str, accelerator: str, resource: str) -> str:
 
     While a vendor takes over from Skerry's device plugin, one accelerator may have a group of each.
     """
-    suffix = {"vendor": "-vendor", "claim": "-claim"}.get(plugin_of(resource), "")
-    return f"{deployment}-{accelerator}{suffix}"
+    return f"{deployment}-{group_word(accelerator, resource)}"
+
+
+def group_word(accelerator: str, resource: str) -> str:
+    """Return what tells a group from the deployment's others."""
+    return accelerator + {"vendor": "-vendor", "claim": "-claim"}.get(plugin_of(resource), "")
 
 
 def claim_template_name(deployment: str, device_class: str) -> str:
@@ -218,6 +225,8 @@ def _pod(
     reference = (variant.artifact or "").removeprefix(SCHEME)
     placement = spec.placement
     nodes = {**(placement.node_selector or {}), labels.node_accelerator(variant.accelerator): "true"}
+    if group.mark:
+        nodes[group.mark] = group_word(variant.accelerator, group.resource)
     if variant.requires is not None:
         nodes["kubernetes.io/arch"] = variant.requires.architecture
         nodes.update({labels.node_cpu_feature(feature): "true" for feature in variant.requires.cpu_features})
@@ -270,20 +279,16 @@ def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
     def probe(path: str, **more: int) -> Document:
         return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": _PERIOD, "timeoutSeconds": 2, **more}
 
+    given = {variable.name: variable.value for variable in spec.runtime.env}
+    limit = {"containerName": CONTAINER, "resource": "limits.cpu"}
+    threads = {"name": _THREADS, "valueFrom": {"resourceFieldRef": limit}}
     arguments = ["--model-dir", MODEL_PATH, "--model-name", spec.model_name, "--port", str(PORT)]
     return {
         "name": CONTAINER,
         "image": settings.server_image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS), "--fallback", spec.placement.fallback.value],
-        "env": [
-            *environment(group.entry.pod.env),
-            *({"name": variable.name, "value": variable.value} for variable in spec.runtime.env),
-            {
-                "name": "SKERRY_SERVER_THREADS",
-                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}},
-            },
-        ],
+        "env": [*environment({**group.entry.pod.env, **given}), *([] if _THREADS in given else [threads])],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": _resources(spec, group, settings),
         "securityContext": CONTAINER_SECURITY,

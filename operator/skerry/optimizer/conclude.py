@@ -89,6 +89,7 @@ def conclude(
     front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})
+    subject = found.baseline.subject
     best = choose(points, spec.objective, found.ground.meaning)
     winner = next((tried for tried in found.tried if tried.result.name == best), None)
     facts: VariantFacts | None = None
@@ -97,13 +98,17 @@ def conclude(
         reason, message = JobReason.SUCCEEDED, _success(winner)
         facts = _winner_facts(inputs, found, winner, origin, now)
         _lay_out(facts, _files(winner.folder), target)
-    elif spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE:
+    elif spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE and (subject.framework in inputs.entry.devices):
         reason = JobReason.BASELINE_ONLY
         message = f"no candidate passed the gates, so the unoptimized model is served. {_failures(found)}"
         facts = _baseline_facts(inputs, found, origin, now)
         _lay_out(facts, _renamed(found.ground.inspected.source), target)
     else:
         reason, message = JobReason.GATES_FAILED, f"no candidate passed the gates. {_failures(found)}"
+        if spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE:
+            message += (
+                f"; the unoptimized model cannot be served: {subject.framework} does not run on {spec.accelerator}"
+            )
     host = Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=spec.accelerator)
     report = Report(
         skerry_version=version(),

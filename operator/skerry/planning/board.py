@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from zlib import crc32
 
+from skerry.api.quantities import Amounts, added
 from skerry.planning.fit import compatible, fits, in_scope
 from skerry.planning.nodes import NodeAccelerator, NodeState, Placed
 from skerry.planning.plans import Option, Wish
-from skerry.planning.quantities import Amounts, added
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ _READS: Final = {
 }
 _CALIBRATED: Final = frozenset({Technique.POST_TRAINING, Technique.ACCURACY_AWARE})
 _HUNDRED: Final = 100.0
+_LOADED_ON: Final = frozenset({"CPU", "AUTO", "CPUExecutionProvider"})
+"""Devices on which the backends of this version run models, in the words of their frameworks."""
 
 
 class CandidateError(ValueError):
@@ -156,12 +158,21 @@ def _unwise(request: CandidateRequest, available: Available) -> str | None:
     return None
 
 
+def measurable(entry: AcceleratorEntry) -> bool:
+    """Tell whether the backends can load models on an accelerator: figures of another device would be bent ones."""
+    return not _LOADED_ON.isdisjoint(entry.devices.values())
+
+
 def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[CandidateRequest]) -> Plan:
     """Return what to try on an accelerator: what was requested, else the matrix as far as it makes sense.
 
     Raises:
-        CandidateError: A requested candidate does not exist, or cannot be made from what there is.
+        CandidateError: A requested candidate does not exist, or cannot be made from what there is; or nothing can be
+            measured on the accelerator.
     """
+    if not measurable(entry):
+        message = f"this version of Skerry cannot measure models on {entry.name}, so that it does not optimize for it"
+        raise CandidateError(message)
     for request in requested:
         check(request)
         if request.framework not in entry.devices:

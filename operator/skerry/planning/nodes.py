@@ -8,7 +8,7 @@ from typing import Any, Final
 from skerry.api import labels
 from skerry.api.meta import GROUP
 from skerry.api.nodeprofile import Accelerator, DeviceHealth, NodeProfileStatus, OfferedBy
-from skerry.planning.quantities import CPU, MEMORY, PODS, Amounts, added, amounts
+from skerry.api.quantities import CPU, MEMORY, PODS, Amounts, added, amounts
 
 Document = Mapping[str, Any]
 ARCHITECTURE_LABEL: Final = "kubernetes.io/arch"

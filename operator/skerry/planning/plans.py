@@ -8,10 +8,10 @@ from typing import Final
 from skerry.api import labels
 from skerry.api.edgedeployment import Fallback, Placement
 from skerry.api.edgemodel import Variant
+from skerry.api.quantities import Amounts
 from skerry.api.reasons import DeploymentReason
 from skerry.planning.fit import Fit, Need, need_of
 from skerry.planning.nodes import Placed
-from skerry.planning.quantities import Amounts
 
 SETTLE_SECONDS: Final = 60.0
 

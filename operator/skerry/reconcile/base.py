@@ -12,6 +12,8 @@ from skerry.api.meta import ApiModel, Condition
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import SECRETS, Resource, resource_of
 from skerry.manifests.settings import InstallationSettings
+from skerry.planning.candidates import measurable
+from skerry.reconcile.drift import additions, equal
 from skerry.reconcile.site import Site
 
 
@@ -65,7 +67,7 @@ def unfit(context: Context, accelerator: str, *, asked: bool) -> str:
         return f"the catalogue has no accelerator {accelerator!r}; it has {', '.join(sorted(context.catalogue))}"
     if not entry.schedulable:
         return f"{accelerator} is only reported: no framework runs models on it any more"
-    if not entry.candidates and not asked:
+    if not measurable(entry) or not (entry.candidates or asked):
         return f"this version of Skerry does not optimize for {accelerator} yet"
     return ""
 
@@ -86,24 +88,15 @@ def managed_selector(name: str, value: str) -> str:
     return f"{labels.APP_MANAGED_BY}=skerry,{name}={value}"
 
 
-def _equal(wanted: object, found: object) -> bool:
-    """Tell whether an object has all that is wanted; what the API server added does not matter."""
-    if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_equal(value, found.get(key)) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        return (
-            isinstance(found, list)
-            and len(wanted) == len(found)
-            and all(_equal(one, other) for one, other in zip(wanted, found, strict=True))
-        )
-    return wanted == found
-
-
 async def ensure(gateway: Gateway, wanted: Document) -> Document:
-    """Apply an object unless it is as it is wanted already."""
+    """Apply an object unless it is as it is wanted already; take away what others added to it."""
     metadata = wanted["metadata"]
-    found = await gateway.get(resource_of(wanted), metadata["namespace"], metadata["name"])
-    if found is not None and _equal(wanted, found):
+    resource = resource_of(wanted)
+    found = await gateway.get(resource, metadata["namespace"], metadata["name"])
+    if found is not None and not gone(found) and (added := additions(wanted, found)):
+        await gateway.merge(resource, found, added)
+        found = None
+    if found is not None and equal(wanted, found):
         return found
     return await gateway.apply(wanted)
 

@@ -117,7 +117,8 @@ async def _report(
     found = await standing(context, document, spec, present, variants, decided)
     await report(context.gateway, EDGE_DEPLOYMENTS, document, found.status, ConditionType.READY)
     if isinstance(decided, Answer):
-        return None
+        # A foreign object that goes away tells nobody.
+        return WAITING_SECONDS if decided.reason is DeploymentReason.NAME_TAKEN else None
     pauses = [decided.look_again_seconds, None if found.settled else POLL_SECONDS]
     if decided.waiting or decided.message:
         # Not all is as it could be, and what others give back tells nobody.

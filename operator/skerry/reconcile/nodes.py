@@ -7,7 +7,8 @@ from skerry.accelerators.catalogue import Catalogue
 from skerry.api import labels
 from skerry.api.meta import FIELD_MANAGER
 from skerry.kube.gateway import Document
-from skerry.kube.resources import NODE_PROFILES, NODES
+from skerry.kube.resources import EDGE_DEPLOYMENTS, NODE_PROFILES, NODES
+from skerry.reconcile import pernode
 from skerry.reconcile.base import Context, Key, gone
 from skerry.reconcile.site import told_by_labels
 
@@ -52,6 +53,10 @@ async def reconcile(context: Context, key: Key) -> float | None:
     node = await gateway.get(NODES, None, key.name)
     if node is None or gone(node):
         return None
+    if any(name.startswith(labels.NODE_RUNS_PREFIX) for name in node["metadata"].get("labels", {})) and (
+        change := pernode.unused(node, await gateway.list(EDGE_DEPLOYMENTS))
+    ):
+        await gateway.merge(NODES, node, change)
     profile = await gateway.get(NODE_PROFILES, None, key.name)
     if profile is not None and not profile.get("status"):
         return None

@@ -8,6 +8,7 @@ from typing import Any, Final
 from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec, PlacementMode
 from skerry.api.edgemodel import Variant
+from skerry.api.quantities import added
 from skerry.kube.gateway import Document
 from skerry.kube.resources import CLAIM_TEMPLATES, DAEMON_SETS, DEPLOYMENTS, PODS, Resource
 from skerry.manifests import serving
@@ -15,7 +16,7 @@ from skerry.manifests.common import owned_by
 from skerry.planning.nodes import NodeState, Placed, placed, pod_requests
 from skerry.planning.placement import plan
 from skerry.planning.plans import Group, Plan, Settling, Wish
-from skerry.planning.quantities import added
+from skerry.reconcile import pernode
 from skerry.reconcile.base import Context, ensure, gone
 from skerry.reconcile.site import Seen
 
@@ -67,10 +68,23 @@ def accelerator_of(pod: Document) -> str:
     return str(pod["metadata"].get("labels", {}).get(labels.ACCELERATOR, ""))
 
 
-def group_of(document: Document) -> tuple[str, str]:
-    """Return the accelerator and whose device plugin a workload, or one of its pods, is for."""
-    found = document["metadata"].get("labels", {})
-    return str(found.get(labels.ACCELERATOR, "")), str(found.get(labels.PLUGIN, ""))
+GroupKey = tuple[str, str, str]
+
+
+def group_of(document: Document) -> GroupKey:
+    """Return the kind of a workload, or of that which made a pod, its accelerator, and who gives it devices."""
+    metadata = document["metadata"]
+    found = metadata.get("labels", {})
+    kind = document["kind"]
+    if kind not in {DEPLOYMENTS.kind, DAEMON_SETS.kind}:
+        daemon = any(owner["kind"] == DAEMON_SETS.kind for owner in metadata.get("ownerReferences", []))
+        kind = DAEMON_SETS.kind if daemon else DEPLOYMENTS.kind
+    return kind, str(found.get(labels.ACCELERATOR, "")), str(found.get(labels.PLUGIN, ""))
+
+
+def key_of(spec: EdgeDeploymentSpec, group: Group) -> GroupKey:
+    """Return the same of a group of a plan."""
+    return kind_of(spec).kind, group.accelerator, serving.plugin_of(group.resource)
 
 
 def _requests_of(pod: Document) -> dict[str, int]:
@@ -163,14 +177,16 @@ async def carry_out(
     seen: Seen,
 ) -> None:
     """Make the workloads as they were decided; what serves goes when what replaces it is ready, or when it is dead."""
-    wanted = {(group.accelerator, serving.plugin_of(group.resource)): group for group in decided.groups}
+    wanted = {key_of(spec, group): group for group in decided.groups}
+    if kind_of(spec) is DAEMON_SETS and _may_go(decided):
+        await pernode.mark(context.gateway, document, decided, dict(seen.nodes))
     ready = Counter(group_of(pod) for pod in present.pods if pod_ready(pod))
     arriving = any(ready[key] < group.replicas for key, group in wanted.items())
     for key, group in wanted.items():
         replicas = group.replicas
         if arriving:
             replicas = max(replicas, min(ready[key], _replicas(present, key)))
-        variant, groups = variants[group.accelerator], seen.groups.get(group.accelerator, ())
+        variant, groups = variants[group.accelerator], _file_groups(group, key, present, seen)
         made = _workload(context, document, spec, variant, group, replicas, groups)
         if (template := serving.claim_template(document, spec, group.resource)) is not None:
             await ensure(context.gateway, template)
@@ -201,7 +217,19 @@ def _may_go(decided: Plan) -> bool:
     return bool(decided.groups) or decided.wanted == 0
 
 
-def _replicas(present: Present, key: tuple[str, str]) -> int:
+def _file_groups(group: Group, key: GroupKey, present: Present, seen: Seen) -> tuple[int, ...]:
+    """Return the groups of the device files on the nodes of a group's pods.
+
+    Those that the pods are in already stay: a device that comes back with another group must not restart them twice.
+    """
+    found = {number for node in group.nodes for number in seen.groups.get((node, group.accelerator), ())}
+    for _, workload in present.workloads:
+        if group_of(workload) == key:
+            found.update(workload["spec"]["template"]["spec"]["securityContext"].get("supplementalGroups", []))
+    return tuple(sorted(found))
+
+
+def _replicas(present: Present, key: GroupKey) -> int:
     return sum(found["spec"].get("replicas", 0) for _, found in present.workloads if group_of(found) == key)
 
 
@@ -216,7 +244,9 @@ def _workload(
 ) -> Document:
     entry = context.catalogue[group.accelerator]
     per_node = spec.placement.mode is PlacementMode.PER_NODE
-    wanted = serving.Group(variant, entry, None if per_node else replicas, group.resource, groups)
+    metadata = document["metadata"]
+    mark = pernode.label_of(metadata["namespace"], metadata["name"]) if per_node else ""
+    wanted = serving.Group(variant, entry, None if per_node else replicas, group.resource, groups, mark)
     return serving.workload(document, spec, wanted, context.settings, image_volumes=context.image_volumes)
 
 

@@ -24,12 +24,12 @@ class Seen:
     Attributes:
         nodes: All of them, by name.
         free_seconds: For how long each accelerator has been free on each node.
-        groups: Groups of the device files of each accelerator, on any node.
+        groups: Groups of the device files of each accelerator, by the names of node and accelerator.
     """
 
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
     free_seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
 
 class Site:
@@ -115,10 +115,12 @@ def _claimed(state: NodeState, known: Catalogue, offered: Offer) -> NodeState:
     return state
 
 
-def _groups(profiles: list[Document]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, set[int]] = {}
+def _groups(profiles: list[Document]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return the groups of device files; not root's, in which no pod of ours may be."""
+    found: dict[tuple[str, str], set[int]] = {}
     for profile in profiles:
         for accelerator in profile.get("status", {}).get("accelerators", []):
             for device in accelerator.get("devices", []):
-                found.setdefault(accelerator["name"], set()).update(device.get("groups", []))
-    return {name: tuple(sorted(groups)) for name, groups in found.items()}
+                key = profile["metadata"]["name"], accelerator["name"]
+                found.setdefault(key, set()).update(number for number in device.get("groups", []) if number)
+    return {key: tuple(sorted(groups)) for key, groups in found.items()}

@@ -14,6 +14,7 @@ from skerry.api.edgedeployment import (
     DeviceInUse,
     EdgeDeploymentSpec,
     EdgeDeploymentStatus,
+    Fallback,
     PlacementMode,
     PlacementStatus,
 )
@@ -24,9 +25,10 @@ from skerry.kube.gateway import Document
 from skerry.manifests import serving
 from skerry.planning.plans import Plan
 from skerry.reconcile.base import Context, conditions_of, gone
-from skerry.reconcile.placing import Present, accelerator_of, group_of, pod_ready
+from skerry.reconcile.placing import GroupKey, Present, accelerator_of, group_of, key_of, pod_ready
 
 PROBED_PODS: Final = 50
+_TEXT: Final = 256
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ async def standing(
     asked = running[:PROBED_PODS]
     probed = await asyncio.gather(*(_device(context, pod, spec.model_name) for pod in asked))
     devices = [device for device in probed if device is not None]
-    rolled = isinstance(decided, Plan) and _rolled_out(decided, present, ready)
-    answer = decided if isinstance(decided, Answer) else _serving(decided, rolled, pods, ready)
+    rolled = isinstance(decided, Plan) and _rolled_out(spec, decided, present, ready)
+    answer = decided if isinstance(decided, Answer) else _serving(decided, rolled, present, ready)
     wanted = spec.placement.replicas
     if spec.placement.mode is PlacementMode.PER_NODE:
         wanted = decided.wanted if isinstance(decided, Plan) else len(pods)
@@ -86,7 +88,8 @@ async def standing(
         placements=placements,
         url=f"http://{name}.{namespace}.svc:{spec.service.port}" if present.workloads else "",
     )
-    status = _with_conditions(status, document, answer, devices, rolled=rolled, context=context)
+    fallback = spec.placement.fallback
+    status = _with_conditions(status, document, answer, devices, fallback, rolled=rolled, context=context)
     seen = len(devices) >= min(len(ready), PROBED_PODS)
     return Standing(status, settled=rolled and seen)
 
@@ -107,10 +110,10 @@ async def _device(context: Context, pod: Document, model: str) -> DeviceInUse | 
     except (ApiError, ValueError, KeyError, TypeError):
         return None
     node = pod["spec"].get("nodeName", "")
-    return DeviceInUse(pod=metadata["name"], node=node, device=device, verified=device == expected)
+    return DeviceInUse(pod=metadata["name"], node=node, device=device[:_TEXT], verified=device == expected)
 
 
-def _revisions(present: Present) -> dict[tuple[str, str], str]:
+def _revisions(present: Present) -> dict[GroupKey, str]:
     """Return the revision that is rolled out for each group."""
     return {
         group_of(found): found["spec"]["template"]["metadata"]["labels"].get(labels.REVISION, "")
@@ -127,31 +130,38 @@ def _revision(present: Present) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:10]
 
 
-def _rolled_out(decided: Plan, present: Present, ready: list[Document]) -> bool:
+def _rolled_out(spec: EdgeDeploymentSpec, decided: Plan, present: Present, ready: list[Document]) -> bool:
     revisions = _revisions(present)
     fresh = Counter(
         group_of(pod) for pod in ready if pod["metadata"]["labels"].get(labels.REVISION) == revisions.get(group_of(pod))
     )
-    wanted = Counter(
-        {(group.accelerator, serving.plugin_of(group.resource)): group.replicas for group in decided.groups}
-    )
+    wanted = Counter({key_of(spec, group): group.replicas for group in decided.groups})
     living = sum(not gone(pod) for pod in present.pods)
     return +fresh == +wanted and living == wanted.total() and decided.waiting == 0
 
 
-def _serving(decided: Plan, rolled: bool, pods: list[Document], ready: list[Document]) -> Answer:  # noqa: FBT001
+def _serving(decided: Plan, rolled: bool, present: Present, ready: list[Document]) -> Answer:  # noqa: FBT001
     if decided.reason is not None:
         served = f"{len(ready)} of {decided.wanted} pods serve; " if ready else ""
         return Answer(False, decided.reason, served + decided.message)  # noqa: FBT003
     if rolled:
         note = f". {decided.message}" if decided.message else ""
         return Answer(True, DeploymentReason.SERVING, f"{len(ready)} of {decided.wanted} pods serve{note}")  # noqa: FBT003
-    trouble = "; ".join(dict.fromkeys(filter(None, (_trouble(pod) for pod in pods))))
+    told = [*(_trouble(pod) for pod in present.pods), *(_no_pods(workload) for _, workload in present.workloads)]
+    trouble = "; ".join(dict.fromkeys(filter(None, told)))
     if ready:
         message = f"{len(ready)} pods serve while the newest revision is rolled out. {trouble}".strip()
         return Answer(False, DeploymentReason.ROLLING_OUT, message)  # noqa: FBT003
     message = f"no pod is ready yet. {trouble}".strip()
     return Answer(False, DeploymentReason.WAITING_FOR_PODS, message)  # noqa: FBT003
+
+
+def _no_pods(workload: Document) -> str:
+    """Return why no pod can be made, in the words of the API server: a quota, an admission policy, a missing class."""
+    for condition in workload.get("status", {}).get("conditions", []):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return f"no pod can be made: {condition.get('message', '')}"[:600]
+    return ""
 
 
 def _trouble(pod: Document) -> str:
@@ -216,6 +226,7 @@ def _with_conditions(
     document: Document,
     answer: Answer,
     devices: list[DeviceInUse],
+    fallback: Fallback,
     *,
     rolled: bool,
     context: Context,
@@ -228,7 +239,7 @@ def _with_conditions(
         verified = (True, DeploymentReason.ACCELERATION_VERIFIED, f"every pod asked executes on {_counted(devices)}")
     else:
         verified = (None, DeploymentReason.NO_PODS, "no ready pod has said on which device it executes")  # type: ignore[assignment]
-    if wrong and answer.reason in _OVERRULED:
+    if wrong and fallback is Fallback.DENY and answer.reason in _OVERRULED:
         answer = Answer(False, DeploymentReason.ACCELERATION_NOT_VERIFIED, verified[2])  # noqa: FBT003
     moving = not rolled and answer.reason in {DeploymentReason.ROLLING_OUT, DeploymentReason.WAITING_FOR_PODS}
     progressing = DeploymentReason.ROLLING_OUT if moving else DeploymentReason.ROLLED_OUT

@@ -34,6 +34,7 @@ _MODEL_PATH: Final = re.compile(
 _INLINE_SECONDS: Final = 0.002
 """What runs no longer than this runs on the event loop: to hand it to a thread would cost as much."""
 _RUNS: Final = 3
+_DIGITS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -264,8 +265,8 @@ class App:
     def _header_length(self, headers: Mapping[bytes, bytes], size: int) -> int | None:
         """Return how much of a body of `size` bytes is JSON when the rest is binary data, having checked both."""
         value = headers.get(b"inference-header-content-length")
-        if value is not None and not value.isdigit():
-            raise RequestError(400, "Inference-Header-Content-Length must be a whole number")
+        if value is not None and not (value.isdigit() and len(value) <= _DIGITS):
+            raise RequestError(400, "Inference-Header-Content-Length must be a whole number of bytes")
         length = None if value is None else int(value)
         limit = self._limits.json_bytes
         if min(size, size if length is None else length) > limit:

@@ -99,7 +99,7 @@ class ServedModel:
         """
         wanted = tensor.shape
         fits = len(shape) == len(wanted) and all(
-            have == want or (want < 0 < have) for want, have in zip(wanted, shape, strict=True)
+            have == want >= 0 or want < 0 < have for want, have in zip(wanted, shape, strict=True)
         )
         if not fits:
             raise RequestError(

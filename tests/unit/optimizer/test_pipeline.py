@@ -128,6 +128,12 @@ def test_nothing_passes(tmp_path: Path, classifier: Path) -> None:
     assert (outcome.chosen, outcome.folder, outcome.report.chosen) == (None, None, None)
 
 
+def test_figures_are_never_those_of_another_device(tmp_path: Path) -> None:
+    source = models.save(tmp_path / "m.onnx", models.classifier())
+    with pytest.raises(ConfigurationError, match="cannot measure models on intel-npu"):
+        run(tmp_path, source, accelerator="intel-npu", candidates=[PLAIN], gates=[])
+
+
 def test_the_source_itself_is_the_last_resort(tmp_path: Path) -> None:
     source = models.save_outside(tmp_path / "My Model", models.classifier(), "weights.data")
     (source.parent / "notes.txt").write_text("not a part of the model", encoding="utf-8")

@@ -7,10 +7,10 @@ from typing import Any
 from skerry.api.edgedeployment import Placement
 from skerry.api.edgemodel import Variant
 from skerry.api.nodeprofile import OfferedBy
+from skerry.api.quantities import added, amounts
 from skerry.api.types import Metric, MetricFigure, Requirements
 from skerry.planning.nodes import NodeAccelerator, NodeState, Placed, Taint
 from skerry.planning.plans import Plan, Settling, Wish
-from skerry.planning.quantities import added, amounts
 
 REQUESTS = {**amounts({"cpu": "500m", "memory": "512Mi"}), "pods": 1}
 ROOM = {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "100Gi", "pods": "110"}

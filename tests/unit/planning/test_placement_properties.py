@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.api.edgedeployment import Fallback, PlacementMode
+from skerry.api.quantities import added
 from skerry.api.types import Requirements
 from skerry.planning.fit import check, compatible, in_scope, need_of
 from skerry.planning.nodes import NodeState, Placed, Taint
 from skerry.planning.placement import plan
 from skerry.planning.plans import Plan, Settling, Wish, options
-from skerry.planning.quantities import added
 from tests.unit.planning.sites import node, occupied, own, pods, settled, unplugged, variant, wish
 
 ACCELERATORS = ("intel-npu", "intel-gpu", "cpu")

@@ -8,8 +8,8 @@ import pytest
 
 from skerry.accelerators.catalogue import catalogue, checked
 from skerry.api.reasons import ConditionType
-from skerry.kube.resources import CLAIM_TEMPLATES, DAEMON_SETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, PODS
-from skerry.reconcile import deployments
+from skerry.kube.resources import CLAIM_TEMPLATES, DAEMON_SETS, DEPLOYMENTS, EDGE_DEPLOYMENTS, NODES, PODS
+from skerry.reconcile import deployments, nodes
 from skerry.reconcile.base import Context, Key
 from skerry.reconcile.placing import DELETION_COST
 from tests.support.gateway import FakeGateway
@@ -74,21 +74,27 @@ class Site:
 
     async def deploy(self, **placement: Any) -> None:
         if placement:
-            self.gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits", "placement": placement}))
+            made = skerry_object("EdgeDeployment", "front", {"modelName": "digits", "placement": placement})
+            made["metadata"]["uid"] = "the-same"
+            before = await self.gateway.get(EDGE_DEPLOYMENTS, "vision", "front")
+            self.gateway.put(made if before is None else {**before, "spec": made["spec"]})
         self.clock.advance(5)
         await deployments.reconcile(self.context, Key("EdgeDeployment", "vision", "front"))
 
-    def serve(self, accelerator: str, *nodes: str, device: str | None = None) -> None:
+    def serve(self, accelerator: str, *names: str, device: str | None = None, daemons: bool = False) -> None:
         """Have pods of a group run on these nodes."""
         name = f"front-{accelerator}"
-        workload = self.gateway.one(DEPLOYMENTS, "vision", name)
+        workload = self.gateway.one(DAEMON_SETS if daemons else DEPLOYMENTS, "vision", name)
         generation = workload["metadata"]["generation"]
-        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), workload["spec"]["replicas"])
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), workload["spec"].get("replicas"))
+        counts |= dict.fromkeys(("desiredNumberScheduled", "updatedNumberScheduled", "numberReady"), len(names))
         self.gateway.put({**workload, "status": {"observedGeneration": generation, **counts}})
         template = workload["spec"]["template"]
         expected = "CPU" if accelerator == "cpu" else "NPU"
-        for number, where in enumerate(nodes):
+        for number, where in enumerate(names):
+            owner = {"kind": "DaemonSet" if daemons else "ReplicaSet", "name": name, "uid": "o"}
             metadata = {"name": f"{name}-{number}", "namespace": "vision", **template["metadata"]}
+            metadata["ownerReferences"] = [owner]
             status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
             spec = {**template["spec"], "nodeName": where}
             self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
@@ -243,9 +249,101 @@ async def test_every_node_runs_one_where_that_is_wanted(site: Site) -> None:
     await site.deploy(mode="PerNode")
 
     made = site.gateway.one(DAEMON_SETS, "vision", "front-test-npu")
+    (mark,) = marks(site, "one").items()
+    assert (mark, mark) == (*marks(site, "two").items(), (mark[0], "test-npu"))
+    assert mark in made["spec"]["template"]["spec"]["nodeSelector"].items()
     assert "replicas" not in made["spec"]
     assert made["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
     assert site.replicas() == {}
+
+
+def marks(site: Site, name: str) -> dict[str, str]:
+    found = site.gateway.one(NODES, None, name)["metadata"]["labels"]
+    return {label: value for label, value in found.items() if label.startswith("skerry.dev/runs.")}
+
+
+async def test_on_each_node_the_pods_are_where_the_plan_has_them(site: Site) -> None:
+    site.node("one", 1)
+    site.node("two")
+    await site.deploy(mode="PerNode")
+    assert [*marks(site, "one").values(), *marks(site, "two").values()] == ["test-npu", "cpu"]
+    for accelerator in ("test-npu", "cpu"):
+        pod = site.gateway.one(DAEMON_SETS, "vision", f"front-{accelerator}")["spec"]["template"]["spec"]
+        assert accelerator in {pod["nodeSelector"][label] for label in marks(site, "one")}
+
+    site.serve("test-npu", "one", daemons=True)
+    site.serve("cpu", "two", daemons=True)
+    site.node("two", 1)
+    await site.deploy()
+    assert list(marks(site, "two").values()) == ["cpu"], "not before it has been free for a while"
+    site.clock.advance(120)
+    await site.deploy()
+    assert list(marks(site, "two").values()) == ["test-npu"]
+
+    await site.gateway.delete(EDGE_DEPLOYMENTS, site.gateway.one(EDGE_DEPLOYMENTS, "vision", "front"))
+    for name in ("one", "two"):
+        await nodes.reconcile(site.context, Key("NodeProfile", None, name))
+        assert marks(site, name) == {}
+
+
+async def test_what_serves_stays_while_the_mode_changes(site: Site) -> None:
+    site.node("one")
+    site.node("two")
+    await site.deploy(replicas=2)
+    site.serve("cpu", "one", "two")
+    await site.deploy()
+
+    await site.deploy(mode="PerNode")
+    assert site.replicas() == {"cpu": 2}, "none of the new ones is ready"
+    assert site.ready()[1] == "RollingOut"
+
+    site.serve("cpu", "one", "two", daemons=True)
+    await site.deploy()
+    assert site.replicas() == {}
+
+
+async def test_groups_of_device_files_are_those_of_the_nodes_in_use_and_are_not_lost(site: Site) -> None:
+    def grouped(name: str, *groups: int) -> None:
+        site.node(name, 1)
+        made = profile(name, 1)
+        made["status"]["accelerators"][1]["devices"][0]["groups"] = [*groups]
+        site.gateway.put(made)
+
+    async def groups() -> list[int]:
+        await site.deploy()
+        pod = site.gateway.one(DEPLOYMENTS, "vision", "front-test-npu")["spec"]["template"]["spec"]
+        found: list[int] = pod["securityContext"]["supplementalGroups"]
+        return found
+
+    grouped("one", 105, 0)
+    await site.deploy(replicas=1)
+    site.serve("test-npu", "one")
+    assert await groups() == [44, 105], "never root's"
+    grouped("two", 993)
+    assert await groups() == [44, 105], "nobody is there"
+    grouped("one", 108)
+    assert await groups() == [44, 105, 108]
+
+
+async def test_why_no_pod_can_be_made_is_told(site: Site) -> None:
+    site.node("one")
+    await site.deploy(replicas=1, accelerators=["cpu"])
+    made = site.gateway.one(DEPLOYMENTS, "vision", "front-cpu")
+    quota = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: pods=0"}
+    site.gateway.put({**made, "status": {"conditions": [quota]}})
+    await site.deploy()
+    assert site.ready()[1:] == ("WaitingForPods", "no pod is ready yet. no pod can be made: exceeded quota: pods=0")
+
+
+async def test_with_allow_another_device_is_told_and_still_serves(site: Site) -> None:
+    site.node("one", 1)
+    await site.deploy(replicas=1, fallback="Allow")
+    site.serve("test-npu", "one", device="CPU")
+    await site.deploy()
+    assert site.ready()[:2] == ("True", "Serving")
+    conditions = site.gateway.one(EDGE_DEPLOYMENTS, "vision", "front")["status"]["conditions"]
+    (verified,) = (item for item in conditions if item["type"] == "AccelerationVerified")
+    assert (verified["status"], verified["reason"]) == ("False", "AccelerationNotVerified")
 
 
 async def test_another_device_than_planned_is_told(site: Site) -> None:
@@ -267,7 +365,7 @@ async def test_while_nothing_fits_any_more_what_serves_stays(site: Site) -> None
     await site.deploy(replicas=1, nodeSelector={"nobody": "has"})
 
     assert site.replicas() == {"test-npu": 1}
-    assert site.ready()[0] == "False"
+    assert site.ready()[:2] == ("False", "WaitingForAccelerator")
 
 
 async def test_a_pod_that_is_ending_keeps_its_device_for_the_one_that_follows(site: Site) -> None:

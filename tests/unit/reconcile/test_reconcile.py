@@ -222,6 +222,21 @@ async def test_without_the_accelerator_there_is_no_job(gateway: FakeGateway, con
     assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", "j"), "Complete") == ("False", "WaitingForAccelerator")
 
 
+async def test_nothing_is_measured_on_another_device_than_was_asked_for(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    profile["status"]["accelerators"].append({"name": "intel-npu", "count": 1})
+    gateway.put(profile)
+    asked = [{"framework": "OpenVINO", "precision": "FP32", "technique": "Conversion"}]
+    gateway.put(
+        skerry_object("OptimizationJob", "j", {"model": SOURCE, "accelerator": "intel-npu", "candidates": asked})
+    )
+    await look(context, "j")
+    assert await gateway.get(JOBS, "vision", "j") is None
+    (complete, _) = gateway.one(OPTIMIZATION_JOBS, "vision", "j")["status"]["conditions"]
+    assert complete["message"] == "this version of Skerry does not optimize for intel-npu yet"
+
+
 async def test_a_foreign_job_is_left_alone(gateway: FakeGateway, context: Context, profile: dict[str, Any]) -> None:
     del profile
     gateway.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "vision"}, "spec": {}})

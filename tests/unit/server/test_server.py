@@ -66,6 +66,7 @@ async def test_the_request_id_comes_back(client: httpx.AsyncClient) -> None:
         (request(datatype="INT64"), "datatype 'INT64', but FP32 is expected"),
         (request(shape=[1, 3]), "shape [1, 3], but [-1, 64] is expected"),
         (request(shape=[0, 64], data=[]), "shape [0, 64]"),
+        (request(shape=[-1, 64]), "shape [-1, 64], but [-1, 64] is expected"),
         (request(shape=["1", 64]), "a list of whole numbers"),
         (request(shape=[True, 64]), "a list of whole numbers"),
         (request(shape=[10**18, 64]), "1000000000000000000 samples, but a request may have at most 32"),
@@ -114,7 +115,7 @@ async def test_left_over_bytes_are_told(client: httpx.AsyncClient) -> None:
     assert "4 bytes of binary data are left over" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("value", ["x", "-1", "999999"])
+@pytest.mark.parametrize("value", ["x", "-1", "999999", "9" * 5000])
 async def test_a_wrong_header_length_is_a_400(client: httpx.AsyncClient, value: str) -> None:
     answer = await client.post(INFER, json=request(), headers={"Inference-Header-Content-Length": value})
     assert answer.status_code == 400

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.planning.quantities import QuantityError, added, amount, figure, word
+from skerry.api.quantities import QuantityError, added, amount, figure, word
 
 
 @pytest.mark.parametrize(
