@@ -6,13 +6,13 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from skerry.accelerators.matching import conflicts
-from skerry.api.meta import ApiModel, Name
+from skerry.api.meta import ApiModel, Name, ObjectName
 from skerry.api.types import CandidateRequest, Framework
 
 Hex4 = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
@@ -20,6 +20,9 @@ Text = Annotated[str, Field(min_length=1, max_length=512)]
 ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=253)]
 
 ClassName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+
+_NAME: Final = 44
+"""How long a name may be: with what stands around it, it is a label of 63 characters."""
 
 
 class DeviceClass(StrEnum):
@@ -95,9 +98,9 @@ class Files(ApiModel):
 class PodNeeds(ApiModel):
     """What a pod needs besides device files."""
 
-    runtime_class_name: str | None = None
-    supplemental_groups: list[int] = Field(default_factory=list)
-    env: dict[str, str] = Field(default_factory=dict)
+    runtime_class_name: ObjectName | None = None
+    supplemental_groups: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(default_factory=dict)
 
 
 class NativeHalf(ApiModel):
@@ -137,7 +140,7 @@ class AcceleratorEntry(ApiModel):
         candidates: What to try when optimizing for it; empty until a backend exists.
     """
 
-    name: Name
+    name: Annotated[Name, Field(max_length=_NAME)]
     description: Text
     source: Text = "every machine"
     match: list[Match] = Field(default_factory=list)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from skerry.api.meta import Condition, Name, ShortText, StatusModel, Timestamp, list_map, list_set
+from skerry.api.meta import Condition, Name, ShortText, StatusModel, Timestamp, list_atomic, list_map
 
 FEATURE_PATTERN = r"^[a-z0-9]([a-z0-9_.-]*[a-z0-9])?$"
 
@@ -25,7 +25,7 @@ class Cpu(StatusModel):
     cores: int = Field(ge=0, description="Number of logical cores.")
     features: Annotated[
         list[Annotated[str, Field(pattern=FEATURE_PATTERN, max_length=56)]],
-        Field(max_length=64, json_schema_extra=list_set()),
+        Field(max_length=64, json_schema_extra=list_atomic()),
     ] = Field(default_factory=list, description="Instruction set extensions that matter to inference.")
 
 
@@ -57,12 +57,13 @@ class Device(StatusModel):
     driver_version: ShortText = Field(default="", description="Version of the driver, where it tells one.")
     memory_bytes: int = Field(default=0, ge=0, description="Memory of its own in bytes; 0 where there is none.")
     groups: Annotated[
-        list[Annotated[int, Field(ge=0, le=4294967295)]], Field(max_length=16, json_schema_extra=list_set())
+        list[Annotated[int, Field(ge=0, le=4294967295)]], Field(max_length=16, json_schema_extra=list_atomic())
     ] = Field(default_factory=list, description="Groups of its files: a pod that is not root must be in them.")
     health: DeviceHealth = Field(description="Whether it can be used now.")
     message: ShortText = Field(default="", description="Why it cannot be used.")
 
 
+# Lists are replaced whole: what somebody else put into one goes with the probe's next write.
 class Accelerator(StatusModel):
     """Something on the node that can execute models."""
 
@@ -72,7 +73,7 @@ class Accelerator(StatusModel):
         default="", description="Extended resource that a pod asks for; empty for the CPU."
     )
     offered_by: OfferedBy = Field(default=OfferedBy.NOBODY, description="Whose device plugin offers the resource.")
-    devices: Annotated[list[Device], Field(max_length=64, json_schema_extra=list_map("id"))] = Field(
+    devices: Annotated[list[Device], Field(max_length=64, json_schema_extra=list_atomic())] = Field(
         default_factory=list, description="The devices, healthy or not."
     )
 
@@ -109,6 +110,6 @@ class NodeProfileStatus(StatusModel):
     power_source: PowerSource = Field(default=PowerSource.UNKNOWN, description="What the node runs on.")
     energy_counter: EnergyCounter = Field(default=EnergyCounter.NONE, description="What counts the node's energy.")
     accelerator_summary: ShortText = Field(default="", description="Accelerators and how many healthy ones, as cpu:1.")
-    accelerators: Annotated[list[Accelerator], Field(max_length=32, json_schema_extra=list_map("name"))] = Field(
+    accelerators: Annotated[list[Accelerator], Field(max_length=32, json_schema_extra=list_atomic())] = Field(
         default_factory=list, description="What on the node can execute models."
     )

@@ -165,6 +165,10 @@ def in_scope(need: Need, node: NodeState, *, staying: bool = False) -> Iterator[
         if node.labels.get(key) != value:
             has = f"label {key} is {node.labels[key]}" if key in node.labels else f"no label {key}"
             yield Reason(Aspect.SCOPE, "not selected", has, f"{key}={value}", lasting=True)
+    kept_off = labels.node_accelerator(need.accelerator)
+    if node.labels.get(kept_off, "true") != "true":
+        text = f"kept off by label {kept_off}={node.labels[kept_off]}"
+        yield Reason(Aspect.SCOPE, text, text, lasting=True)
     effects = {_EVICTING} if staying else _REPELLING
     for taint in node.taints:
         if taint.effect in effects and not _passing(taint) and not tolerated(taint, need.tolerations):

@@ -7,7 +7,7 @@ from skerry.api.edgemodel import Variant
 from skerry.api.reasons import DeploymentReason
 from skerry.planning.board import Board, Seat
 from skerry.planning.explain import LIMIT, cut, told
-from skerry.planning.fit import Aspect, Fit, check, in_scope
+from skerry.planning.fit import Aspect, Fit, check
 from skerry.planning.nodes import NodeState, Placed
 from skerry.planning.pernode import seat_per_node
 from skerry.planning.plans import Group, Leaving, Option, Plan, Refusal, Settling, Wish, options
@@ -108,11 +108,7 @@ def _would_do(fit: Fit) -> bool:
 def _reason(board: Board, choices: Sequence[Option], refusals: Sequence[Refusal]) -> DeploymentReason:
     if any(_would_do(fit) for refusal in refusals for fit in refusal.fits):
         return DeploymentReason.NO_SPARE_ACCELERATOR
-    known = any(
-        option.accelerator in node.accelerators and next(in_scope(option.need, node), None) is None
-        for option in choices
-        for node in board.nodes.values()
-    )
+    known = any(option.accelerator in node.accelerators for option in choices for node in board.nodes.values())
     return DeploymentReason.DOES_NOT_FIT if known else DeploymentReason.WAITING_FOR_ACCELERATOR
 
 

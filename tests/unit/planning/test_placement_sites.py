@@ -331,6 +331,15 @@ def test_when_fewer_are_wanted_those_on_later_accelerators_go_first() -> None:
     assert (none.groups, none.reason, len(none.leaving)) == ((), None, 3)
 
 
+@pytest.mark.parametrize("mode", ["Replicas", "PerNode"])
+def test_a_label_of_the_users_keeps_replicas_off_a_node(mode: str) -> None:
+    kept = node("kept", labels={"skerry.dev/accelerator.cpu": "false"})
+    marked = node("marked", labels={"skerry.dev/accelerator.cpu": "true"})
+    assert where(plan(wish(variant("cpu"), mode=mode), [kept, marked])) == {"cpu": {"marked": 1}}
+    nowhere = plan(wish(variant("cpu")), [kept])
+    assert "kept off by label skerry.dev/accelerator.cpu=false" in nowhere.message
+
+
 def test_one_on_each_node_on_the_best_that_it_has() -> None:
     arm = replace(node("arm"), architecture="arm64")
     found = plan(wish(mode="PerNode"), [NUC, PLAIN, arm])
@@ -379,4 +388,4 @@ def test_without_nodes_or_variants_the_reason_says_what_is_waited_for(mode: str)
     assert other.reason is DeploymentReason.WAITING_FOR_ACCELERATOR
     assert other.message == "the model has variants for cpu, placement.accelerators wants intel-npu"
     nowhere = plan(wish(mode=mode, nodeSelector={"site": "x"}), [PLAIN])
-    assert nowhere.reason is DeploymentReason.WAITING_FOR_ACCELERATOR
+    assert nowhere.reason is DeploymentReason.DOES_NOT_FIT

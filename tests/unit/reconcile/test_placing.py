@@ -365,7 +365,7 @@ async def test_while_nothing_fits_any_more_what_serves_stays(site: Site) -> None
     await site.deploy(replicas=1, nodeSelector={"nobody": "has"})
 
     assert site.replicas() == {"test-npu": 1}
-    assert site.ready()[:2] == ("False", "WaitingForAccelerator")
+    assert site.ready()[:2] == ("False", "DoesNotFit")
 
 
 async def test_a_pod_that_is_ending_keeps_its_device_for_the_one_that_follows(site: Site) -> None:
