@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from skerry.controllers.check import POLICIES
 from skerry.controllers.operator import WATCHED
 from tests.chart.conftest import EXTERNAL, NAMESPACE, RELEASE, Document, Render, Rendered
 
@@ -117,8 +118,8 @@ def test_the_operator_may_do_what_its_work_needs_and_no_more(default: Rendered) 
         "jobs.batch": {*read, "create", "patch", "delete"},
         "deployments.apps": {*read, "create", "patch", "delete"},
         "daemonsets.apps": {*read, "create", "patch", "delete"},
-        "services": {"get", "create", "patch"},
-        "poddisruptionbudgets.policy": {"get", "create", "patch", "delete"},
+        "services": {*read, "create", "patch"},
+        "poddisruptionbudgets.policy": {*read, "create", "patch", "delete"},
         "deviceclasses.resource.k8s.io": {"list"},
         "resourceslices.resource.k8s.io": {"list"},
         "resourceclaims.resource.k8s.io": {"list"},
@@ -169,11 +170,7 @@ def test_each_policy_denies_and_is_about_an_account_of_the_release(default: Rend
     policies = default.of("ValidatingAdmissionPolicy")
     bindings = default.of("ValidatingAdmissionPolicyBinding")
 
-    assert (
-        policies.keys()
-        == bindings.keys()
-        == {f"{RELEASE}-{name}" for name in ("probe-own-node", "operator-secrets", "operator-nodes", "operator-pods")}
-    )
+    assert policies.keys() == bindings.keys() == {f"{RELEASE}-{name}" for name in POLICIES}
     for name, policy in policies.items():
         account = name.split("-")[1]
         (condition,) = policy["spec"]["matchConditions"]

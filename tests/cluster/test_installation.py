@@ -226,6 +226,39 @@ def test_the_operator_takes_no_secret_over(skerry: Cluster, act_as: As) -> None:
     assert "the operator may write only the Secrets with credentials that it makes for its Jobs and pods" in message
 
 
+OWNER = {"apiVersion": "skerry.dev/v1alpha1", "kind": "OptimizationJob", "name": "j", "uid": "0-1", "controller": True}
+POD: Document = {
+    "automountServiceAccountToken": False,
+    "restartPolicy": "Never",
+    "containers": [{"name": "a", "image": "a", "securityContext": {"allowPrivilegeEscalation": False}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "refused"),
+    [
+        ({}, {}, ""),
+        ({"ownerReferences": []}, {}, "may change only workloads that belong to an object of Skerry's"),
+        ({"labels": {}}, {}, "is labelled app.kubernetes.io/managed-by=skerry"),
+        ({}, {"serviceAccountName": "skerry-operator"}, "has no service account's token"),
+        ({}, {"automountServiceAccountToken": True}, "has no service account's token"),
+        ({}, {"hostNetwork": True}, "no namespace of the host's"),
+        ({}, {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "mounts no folder of the node"),
+        ({}, {"containers": [{"name": "a", "image": "a", "securityContext": {"privileged": True}}]}, "no privileges"),
+    ],
+)
+def test_the_operator_runs_nothing_that_would_give_it_more_rights(
+    act_as: As, change: Document, more: Document, refused: str
+) -> None:
+    labels = {"app.kubernetes.io/managed-by": "skerry"}
+    metadata = {"name": "tried", "labels": labels, "ownerReferences": [OWNER], **change}
+    spec = {"template": {"spec": {**POD, **more}}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    path = "/apis/batch/v1/namespaces/default/jobs/tried"
+    code, message = told(act_as("skerry-operator").patch(path, params=QUERY, headers=APPLY, json=job))
+    assert (code, refused in message) == (403 if refused else 201, True), message
+
+
 def test_the_operator_is_allowed_all_that_it_tries(skerry: Cluster) -> None:
     log = skerry.kubectl("logs", "deployment/skerry-operator", "--namespace", SYSTEM)
 

@@ -38,6 +38,8 @@ WATCHED: Final = (
     "jobs.v1.batch",
     "deployments.v1.apps",
     "daemonsets.v1.apps",
+    "services.v1",
+    "poddisruptionbudgets.v1.policy",
     "pods.v1",
     "nodes.v1",
 )
@@ -45,6 +47,8 @@ _CHILDREN: Final = (
     ("batch", "v1", "jobs"),
     ("apps", "v1", "deployments"),
     ("apps", "v1", "daemonsets"),
+    ("", "v1", "services"),
+    ("policy", "v1", "poddisruptionbudgets"),
     ("", "v1", "pods"),
 )
 _MANAGED: Final = {labels.APP_MANAGED_BY: "skerry"}
