@@ -12,7 +12,7 @@ from skerry.api.edgedeployment import Placement
 from skerry.api.edgemodel import Variant
 from skerry.api.quantities import added, amounts
 from skerry.api.types import Requirements
-from skerry.planning.nodes import NodeState, Placed, node_states
+from skerry.planning.nodes import NodeState, Placed, count_pod, node_state, profile_statuses
 from skerry.planning.placement import plan
 from skerry.planning.plans import Plan, Wish
 
@@ -116,9 +116,13 @@ def run(nodes: int, deployments: int, replicas: int, pods: int) -> dict[str, flo
     made = [documents(number, pods) for number in range(nodes)]
     wishes = [wish(number, replicas) for number in range(deployments)]
     started = time.perf_counter()
-    listed = node_states([one[0] for one in made], [one[1] for one in made], [pod for one in made for pod in one[2]])
+    taken: dict[str, dict[str, int]] = {}
+    for pod in (pod for one in made for pod in one[2]):
+        count_pod(taken, pod)
+    profiles = profile_statuses(one[1] for one in made)
+    listed = [node_state(one[0], profiles, taken) for one in made]
     reading = time.perf_counter() - started
-    states = {state.name: state for state in listed}
+    states = {state.name: state for state in listed if state is not None}
     plans: list[Plan] = []
     new: list[float] = []
     for asked in wishes:

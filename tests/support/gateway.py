@@ -6,6 +6,7 @@ It does not validate, default, or merge lists by key.
 
 import copy
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 from skerry.kube.errors import ConflictError, NotFoundError
@@ -64,6 +65,12 @@ class FakeGateway:
             and namespace in {None, there}
             and wanted.items() <= document["metadata"].get("labels", {}).items()
         ]
+
+    async def each(
+        self, resource: Resource, namespace: str | None = None, selector: str = ""
+    ) -> AsyncIterator[Document]:
+        for document in await self.list(resource, namespace, selector):
+            yield document
 
     async def apply(self, document: Document) -> Document:
         resource = resource_of(document)

@@ -54,7 +54,7 @@ async def policies(client: Client, release: str) -> list[str]:
 
 async def profiles(client: Client) -> list[str]:
     """Return the nodes that have no NodeProfile."""
-    nodes = {item["metadata"]["name"] for item in await client.list(NODES)}
+    nodes = {item["metadata"]["name"] async for item in client.each(NODES)}
     profiled = {item["metadata"]["name"] for item in await client.list(NODE_PROFILES) if item.get("status")}
     return [f"the node {name} has no NodeProfile: is its probe running?" for name in sorted(nodes - profiled)]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ import kopf
 from skerry.api import labels
 from skerry.api.meta import GROUP, VERSION
 from skerry.controllers import watchdog
+from skerry.controllers.interest import Interest, of_node, of_profile
 from skerry.controllers.metrics import Metrics
 from skerry.controllers.queue import WorkQueue
 from skerry.controllers.settings import Settings
@@ -77,7 +77,8 @@ class Operator:
         self.queue = WorkQueue(self._reconcile, observe=metrics.observe)
         metrics.depth_of(lambda: len(self.queue))
         self._seen: dict[str, set[Key]] = {kind: set() for kind in _SERVICES}
-        self._nodes: dict[str, int] = {}
+        self._nodes = Interest(of_node)
+        self._profiles = Interest(of_profile)
 
     async def _reconcile(self, key: Key) -> float | None:
         if self._context is None:
@@ -165,12 +166,12 @@ class Operator:
         key = Key(kind, metadata.get("namespace"), metadata["name"])
         deleted = event["type"] == "DELETED"
         (self._seen[kind].discard if deleted else self._seen[kind].add)(key)
-        self.queue.add(key)
         if kind == NODE_PROFILES.kind:
-            self._forget_site()
-            for dependent in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS):
-                self._wake(dependent.kind)
-        elif kind == EDGE_MODELS.kind:
+            if self._profiles.changed(event["object"], deleted=deleted):
+                self._wake_all_for(key)
+            return
+        self.queue.add(key)
+        if kind == EDGE_MODELS.kind:
             self._wake(EDGE_DEPLOYMENTS.kind, key.namespace)
         elif kind == OPTIMIZATION_JOBS.kind:
             model = metadata.get("labels", {}).get(labels.MODEL)
@@ -178,18 +179,15 @@ class Operator:
                 self.queue.add(Key(EDGE_MODELS.kind, key.namespace, model))
 
     async def _node(self, event: Any, **_: Any) -> None:
-        """Something of a node changed that placement looks at: the kubelet writes other things every few minutes."""
+        """Look at everything that follows from a Node, when something of it changed that matters."""
         node = event["object"]
-        name = node["metadata"]["name"]
-        seen = None if event["type"] == "DELETED" else _of_interest(node)
-        if self._nodes.get(name) == seen:
-            return
-        if seen is None:
-            del self._nodes[name]
-        else:
-            self._nodes[name] = seen
+        if self._nodes.changed(node, deleted=event["type"] == "DELETED"):
+            self._wake_all_for(Key(NODE_PROFILES.kind, None, node["metadata"]["name"]))
+
+    def _wake_all_for(self, profile: Key) -> None:
+        """Look at what a node is and at all that is decided by what the nodes are."""
         self._forget_site()
-        self.queue.add(Key(NODE_PROFILES.kind, None, name))
+        self.queue.add(profile)
         for dependent in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS):
             self._wake(dependent.kind)
 
@@ -207,14 +205,6 @@ class Operator:
             self.queue.add(Key(OPTIMIZATION_JOBS.kind, metadata.get("namespace"), name))
         if name := found.get(labels.DEPLOYMENT):
             self.queue.add(Key(EDGE_DEPLOYMENTS.kind, metadata.get("namespace"), name))
-
-
-def _of_interest(node: Mapping[str, Any]) -> int:
-    """Return a number that stands for all of a Node that placement looks at."""
-    spec, status = node.get("spec", {}), node.get("status", {})
-    ready = [item["status"] for item in status.get("conditions", []) if item["type"] == "Ready"]
-    parts = [node["metadata"].get("labels"), spec.get("taints"), spec.get("unschedulable"), status.get("allocatable")]
-    return hash(json.dumps([*parts, ready], sort_keys=True))
 
 
 def login(**arguments: Any) -> kopf.ConnectionInfo | None:

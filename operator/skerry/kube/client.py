@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ _LOG: Final = logging.getLogger(__name__)
 TIMEOUT_SECONDS: Final = 30
 POD_SECONDS: Final = 3
 POD_BYTES: Final = 1 << 20
-PAGE: Final = 500
+PAGE: Final = 200
 NOTE_LIMIT: Final = 1024
 _JSON: Final = {"Accept": "application/json"}
 _APPLY: Final = {**_JSON, "Content-Type": "application/apply-patch+yaml"}
@@ -98,21 +99,26 @@ class Client:
             return None
 
     async def list(self, resource: Resource, namespace: str | None = None, selector: str = "") -> list[Document]:
-        """Return all objects that fit, page by page."""
-        found: list[Document] = []
+        """Return all objects that fit."""
+        return [item async for item in self.each(resource, namespace, selector)]
+
+    async def each(
+        self, resource: Resource, namespace: str | None = None, selector: str = ""
+    ) -> AsyncIterator[Document]:
+        """Yield all objects that fit; each is let go of before the next, and a page before the next is read."""
         token = ""
         while True:
             query = [("limit", str(PAGE))]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
             page = await self._json("GET", resource.path(namespace), query=query)
-            for item in page["items"]:
-                item.setdefault("apiVersion", resource.api_version)
-                item.setdefault("kind", resource.kind)
-                found.append(item)
             token = page["metadata"].get("continue", "")
+            items = page["items"]
+            items.reverse()
+            while items:
+                yield {"apiVersion": resource.api_version, "kind": resource.kind, **items.pop()}
             if not token:
-                return found
+                return
 
     async def apply(self, document: Document) -> Document:
         """Server-side apply, taking over the fields that are described."""

@@ -1,5 +1,6 @@
 """What reconcilers can ask of the API server."""
 
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from skerry.kube.resources import Resource
@@ -16,6 +17,10 @@ class Gateway(Protocol):
 
     async def list(self, resource: Resource, namespace: str | None = None, selector: str = "") -> list[Document]:
         """Return the objects that a label selector fits."""
+        ...
+
+    def each(self, resource: Resource, namespace: str | None = None, selector: str = "") -> AsyncIterator[Document]:
+        """Yield the objects that a label selector fits, without holding more than a page of them: for large lists."""
         ...
 
     async def apply(self, document: Document) -> Document:

@@ -1,6 +1,6 @@
 """What matters of a node to placement: what it has, what is taken, and whether it can be used now."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -215,13 +215,40 @@ def _accelerator(found: Accelerator) -> NodeAccelerator:
     )
 
 
-def node_state(node: Document, profile: NodeProfileStatus | None, requests: Iterable[Amounts] = ()) -> NodeState:
-    """Return a node's state from its Node, its NodeProfile's status, and what the pods on it ask for."""
+def count_pod(taken: dict[str, dict[str, int]], pod: Document) -> None:
+    """Add what a pod takes to what is taken of each node, so that no pod need be kept.
+
+    Pods that have finished take nothing; those that are being deleted do until they are gone.
+    """
+    where = pod["spec"].get("nodeName")
+    if where and pod.get("status", {}).get("phase") not in _FINISHED:
+        taken[where] = added(taken.get(where, {}), pod_requests(pod["spec"]))
+
+
+def profile_statuses(profiles: Iterable[Document]) -> dict[str, NodeProfileStatus]:
+    """Return what the probes tell, by the names of the nodes; one that has just started tells nothing yet."""
+    return {
+        profile["metadata"]["name"]: NodeProfileStatus.model_validate(profile["status"])
+        for profile in profiles
+        if profile.get("status")
+    }
+
+
+def node_state(
+    node: Document, profiles: Mapping[str, NodeProfileStatus], taken: Mapping[str, Amounts]
+) -> NodeState | None:
+    """Return a node's state; None when it is being deleted.
+
+    Args:
+        node: The Node, as the API server has it.
+        profiles: What the probes tell, by the names of the nodes.
+        taken: What the pods take, by the names of the nodes.
+    """
     metadata, spec, status = node["metadata"], node.get("spec", {}), node.get("status", {})
+    if "deletionTimestamp" in metadata:
+        return None
+    profile = profiles.get(metadata["name"])
     found = metadata.get("labels") or {}
-    taken: dict[str, int] = {}
-    for one in requests:
-        taken = added(taken, one)
     architecture = found.get(ARCHITECTURE_LABEL) or status.get("nodeInfo", {}).get("architecture", "")
     conditions = status.get("conditions") or []
     return NodeState(
@@ -229,7 +256,7 @@ def node_state(node: Document, profile: NodeProfileStatus | None, requests: Iter
         labels=found,
         architecture=architecture or (profile.machine.architecture if profile else ""),
         allocatable=amounts(status.get("allocatable") or {}),
-        taken=taken,
+        taken=taken.get(metadata["name"], {}),
         taints=tuple(
             Taint(taint["key"], taint.get("value") or "", taint["effect"]) for taint in spec.get("taints") or []
         ),
@@ -238,31 +265,6 @@ def node_state(node: Document, profile: NodeProfileStatus | None, requests: Iter
         profiled=profile is not None,
         accelerators={item.name: _accelerator(item) for item in profile.accelerators} if profile else {},
         features=frozenset(profile.cpu.features) if profile else frozenset(),
-    )
-
-
-def node_states(
-    nodes: Sequence[Document], profiles: Sequence[Document], pods: Sequence[Document]
-) -> tuple[NodeState, ...]:
-    """Return the states of all nodes that are not being deleted, from the objects as the API server has them.
-
-    A NodeProfile without a node, or without a status (a probe that has just started), tells nothing. Pods that have
-    finished take nothing; those that are being deleted do until they are gone.
-    """
-    known = {
-        profile["metadata"]["name"]: NodeProfileStatus.model_validate(profile["status"])
-        for profile in profiles
-        if profile.get("status")
-    }
-    requests: dict[str, list[Amounts]] = {}
-    for pod in pods:
-        where = pod["spec"].get("nodeName")
-        if where and pod.get("status", {}).get("phase") not in _FINISHED:
-            requests.setdefault(where, []).append(pod_requests(pod["spec"]))
-    return tuple(
-        node_state(node, known.get(node["metadata"]["name"]), requests.get(node["metadata"]["name"], ()))
-        for node in nodes
-        if "deletionTimestamp" not in node["metadata"]
     )
 
 

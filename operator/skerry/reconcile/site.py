@@ -1,7 +1,7 @@
 """What the cluster has and what is taken of it: seen once for all deployments that look within a moment."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,7 +12,7 @@ from skerry.kube.errors import NotFoundError
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import DEVICE_CLASSES, NODE_PROFILES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from skerry.planning.claims import Offer, offer, with_claims
-from skerry.planning.nodes import NodeAccelerator, NodeState, free_since, node_states
+from skerry.planning.nodes import NodeAccelerator, NodeState, count_pod, free_since, node_state, profile_statuses
 
 FRESH: Final = timedelta(seconds=2)
 
@@ -48,13 +48,8 @@ class Site:
         """Return the nodes as they are, or were a moment ago."""
         async with self._lock:
             if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
-                nodes = await gateway.list(NODES)
                 profiles = await gateway.list(NODE_PROFILES)
-                offered = await _offered(gateway, known)
-                states = [
-                    _claimed(_completed(state, node, known), known, offered)
-                    for state, node in _paired(node_states(nodes, profiles, await gateway.list(PODS)), nodes)
-                ]
+                states = await _states(gateway, known, profiles)
                 at = now()
                 self._since = free_since(self._since, states, at)
                 seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
@@ -83,9 +78,18 @@ def told_by_labels(known: Catalogue, node: Document) -> list[NodeAccelerator]:
     return told
 
 
-def _paired(states: Iterable[NodeState], nodes: Iterable[Document]) -> Iterator[tuple[NodeState, Document]]:
-    named = {node["metadata"]["name"]: node for node in nodes}
-    return ((state, named[state.name]) for state in states)
+async def _states(gateway: Gateway, known: Catalogue, profiles: list[Document]) -> list[NodeState]:
+    """Read what may be many one by one: of a pod only what it takes is kept, of a Node only its state."""
+    taken: dict[str, dict[str, int]] = {}
+    async for pod in gateway.each(PODS):
+        count_pod(taken, pod)
+    offered = await _offered(gateway, known)
+    told = profile_statuses(profiles)
+    return [
+        _claimed(_completed(state, node, known), known, offered)
+        async for node in gateway.each(NODES)
+        if (state := node_state(node, told, taken)) is not None
+    ]
 
 
 def _completed(state: NodeState, node: Document, known: Catalogue) -> NodeState:

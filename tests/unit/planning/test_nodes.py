@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from skerry.api.nodeprofile import OfferedBy
-from skerry.planning.nodes import NodeAccelerator, Taint, free_since, node_states, placed, pod_requests
+from skerry.planning.nodes import (
+    NodeAccelerator,
+    NodeState,
+    Taint,
+    count_pod,
+    free_since,
+    node_state,
+    placed,
+    pod_requests,
+    profile_statuses,
+)
 from tests.unit.planning.sites import NPU, node, own
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -56,10 +66,20 @@ def pod(
     }
 
 
+def state_of(
+    node: dict[str, Any], profiles: list[dict[str, Any]], pods: tuple[dict[str, Any], ...] = ()
+) -> NodeState | None:
+    taken: dict[str, dict[str, int]] = {}
+    for each in pods:
+        count_pod(taken, each)
+    return node_state(node, profile_statuses(profiles), taken)
+
+
 def test_a_node_is_what_node_profile_and_pods_say() -> None:
     leaving = {**pod({"cpu": "100m"}), "metadata": {"name": "q", "deletionTimestamp": "2026-11-21T12:00:00Z"}}
-    pods = [pod({"cpu": "1", "memory": "1Gi"}), leaving, pod({"cpu": "1"}, "other"), pod({"cpu": "1"}, "nuc", "Failed")]
-    (state,) = node_states([NODE], [PROFILE], pods)
+    pods = (pod({"cpu": "1", "memory": "1Gi"}), leaving, pod({"cpu": "1"}, "other"), pod({"cpu": "1"}, "nuc", "Failed"))
+    state = state_of(NODE, [PROFILE], pods)
+    assert state is not None
     assert (state.name, state.architecture, state.ready, state.cordoned, state.profiled) == (
         *("nuc", "amd64", True, True, True),
     )
@@ -75,14 +95,16 @@ def test_a_node_is_what_node_profile_and_pods_say() -> None:
 
 def test_a_node_without_a_profile_or_with_an_empty_one_is_not_known_yet() -> None:
     for profiles in ([], [{"metadata": {"name": "nuc"}}], [{**PROFILE, "metadata": {"name": "gone"}}]):
-        (state,) = node_states([NODE], profiles, [])
+        state = state_of(NODE, profiles)
+        assert state is not None
         assert (state.profiled, state.accelerators, state.architecture) == (False, {}, "amd64")
 
 
 def test_a_node_that_is_being_deleted_is_no_node_and_one_that_says_nothing_is_not_ready() -> None:
     going = {**NODE, "metadata": {**NODE["metadata"], "deletionTimestamp": "2026-11-21T12:00:00Z"}}
-    assert node_states([going], [PROFILE], []) == ()
-    (state,) = node_states([{"metadata": {"name": "new"}}], [], [])
+    assert state_of(going, [PROFILE]) is None
+    state = state_of({"metadata": {"name": "new"}}, [])
+    assert state is not None
     assert (state.ready, state.free) == (False, {})
 
 
