@@ -29,6 +29,7 @@ TIMEOUT_SECONDS: Final = 30
 POD_SECONDS: Final = 3
 POD_BYTES: Final = 1 << 20
 PAGE: Final = 500
+LIST_ATTEMPTS: Final = 3
 NOTE_LIMIT: Final = 1024
 _JSON: Final = {"Accept": "application/json"}
 _APPLY: Final = {**_JSON, "Content-Type": "application/apply-patch+yaml"}
@@ -97,8 +98,7 @@ class Client:
         except NotFoundError:
             return None
 
-    async def list(self, resource: Resource, namespace: str | None = None, selector: str = "") -> list[Document]:
-        """Return all objects that fit, page by page."""
+    async def _pages(self, resource: Resource, namespace: str | None, selector: str) -> list[Document]:
         found: list[Document] = []
         token = ""
         while True:
@@ -113,6 +113,20 @@ class Client:
             token = page["metadata"].get("continue", "")
             if not token:
                 return found
+
+    async def list(self, resource: Resource, namespace: str | None = None, selector: str = "") -> list[Document]:
+        """Return all objects that fit; anew when a page's token expired meanwhile.
+
+        Raises:
+            UnavailableError: The tokens expire faster than the pages come.
+        """
+        for _ in range(LIST_ATTEMPTS):
+            try:
+                return await self._pages(resource, namespace, selector)
+            except GoneError as error:
+                expired = error
+        message = f"{expired}; {LIST_ATTEMPTS} times"
+        raise UnavailableError(message)
 
     async def apply(self, document: Document) -> Document:
         """Server-side apply, taking over the fields that are described."""
