@@ -105,13 +105,21 @@ class Client:
     async def each(
         self, resource: Resource, namespace: str | None = None, selector: str = ""
     ) -> AsyncIterator[Document]:
-        """Yield all objects that fit; each is let go of before the next, and a page before the next is read."""
+        """Yield all objects that fit; each is let go of before the next, and a page before the next is read.
+
+        Raises:
+            UnavailableError: The list took so long that the API server no longer knows it; trying again helps.
+        """
         token = ""
         while True:
             query = [("limit", str(PAGE))]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
-            page = await self._json("GET", resource.path(namespace), query=query)
+            try:
+                page = await self._json("GET", resource.path(namespace), query=query)
+            except GoneError as error:
+                # The token expired while the page before was read: nothing is being deleted.
+                raise UnavailableError(str(error)) from error
             token = page["metadata"].get("continue", "")
             items = page["items"]
             items.reverse()

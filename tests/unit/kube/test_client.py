@@ -3,10 +3,12 @@
 import weakref
 from typing import Any
 
+import pytest
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from skerry.kube.client import Client
+from skerry.kube.errors import GoneError, UnavailableError
 from skerry.kube.gateway import Document
 from skerry.kube.resources import PODS
 
@@ -65,3 +67,19 @@ async def test_no_more_than_a_page_is_held() -> None:
     await client.close()
 
     assert client.most_held <= ON_A_PAGE + 1, "the page that comes, and what the reader of the one before has in hand"
+
+
+async def test_a_list_whose_token_expires_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Paged()
+    answer = client._json  # noqa: SLF001 - what the class itself replaces
+
+    async def expiring(method: str, path: str, **arguments: Any) -> Document:
+        if dict(arguments["query"]).get("continue") == "2":
+            message = "410 the provided continue parameter is too old"
+            raise GoneError(message)
+        return await answer(method, path, **arguments)
+
+    monkeypatch.setattr(client, "_json", expiring)
+    with pytest.raises(UnavailableError, match="too old"):
+        await client.list(PODS, "a")
+    await client.close()
