@@ -355,7 +355,10 @@ class OptimizationSettings(ApiModel):
         description="Resources of the optimizer container; what is left out keeps the operator's default.",
     )
     active_deadline_seconds: int = Field(
-        default=3600, ge=60, le=604_800, description="How long one optimization may take, retries included."
+        default=3600,
+        ge=60,
+        le=604_800,
+        description="How long a Job may take, the wait for a node included; a retry has as long again.",
     )
     labels: LabelMap | None = Field(
         default=None, description="Extra labels of the Job and its pod, for queueing systems such as Kueue."

@@ -1,9 +1,12 @@
 """What matters of a node to placement: what it has, what is taken, and whether it can be used now."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from skerry.api import labels
 from skerry.api.meta import GROUP
@@ -226,12 +229,16 @@ def count_pod(taken: dict[str, dict[str, int]], pod: Document) -> None:
 
 
 def profile_statuses(profiles: Iterable[Document]) -> dict[str, NodeProfileStatus]:
-    """Return what the probes tell, by the names of the nodes; one that has just started tells nothing yet."""
-    return {
-        profile["metadata"]["name"]: NodeProfileStatus.model_validate(profile["status"])
-        for profile in profiles
-        if profile.get("status")
-    }
+    """Return what the probes tell, by the names of the nodes; one that has just started tells nothing yet.
+
+    Nor does one that a probe of another version wrote in words that are not known here: it must not stop all others.
+    """
+    found = {}
+    for profile in profiles:
+        if profile.get("status"):
+            with suppress(ValidationError):
+                found[profile["metadata"]["name"]] = NodeProfileStatus.model_validate(profile["status"])
+    return found
 
 
 def node_state(

@@ -60,6 +60,8 @@ async def reconcile(context: Context, key: Key) -> float | None:
     profile = await gateway.get(NODE_PROFILES, None, key.name)
     if profile is not None and not profile.get("status"):
         return None
+    if profile is None and (seconds := context.site.waits_for_profile(key.name, context.now())) is not None:
+        return seconds
     wanted: dict[str, str] = {}
     for accelerator in told_by_labels(context.catalogue, node):
         wanted[labels.node_accelerator(accelerator.name)] = "true"

@@ -15,6 +15,8 @@ from skerry.planning.claims import Offer, offer, with_claims
 from skerry.planning.nodes import NodeAccelerator, NodeState, count_pod, free_since, node_state, profile_statuses
 
 FRESH: Final = timedelta(seconds=2)
+GRACE: Final = timedelta(minutes=3)
+"""Longer than a probe takes to see that its profile is gone."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,30 @@ class Site:
         self._seen = Seen()
         self._at: datetime | None = None
         self._since: dict[tuple[str, str], datetime] = {}
+        self._profiles: dict[str, tuple[Document, datetime]] = {}
 
     async def look(self, gateway: Gateway, known: Catalogue, now: Callable[[], datetime]) -> Seen:
         """Return the nodes as they are, or were a moment ago."""
         async with self._lock:
             if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
-                profiles = await gateway.list(NODE_PROFILES)
+                profiles = self._remembered(await gateway.list(NODE_PROFILES), now())
                 states = await _states(gateway, known, profiles)
                 at = now()
                 self._since = free_since(self._since, states, at)
                 seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
                 self._seen, self._at = Seen({state.name: state for state in states}, seconds, _groups(profiles)), at
             return self._seen
+
+    def _remembered(self, found: list[Document], at: datetime) -> list[Document]:
+        """Return the profiles, and for a while those that were there before: a probe that lives writes its own anew."""
+        self._profiles |= {profile["metadata"]["name"]: (profile, at) for profile in found}
+        self._profiles = {name: kept for name, kept in self._profiles.items() if at - kept[1] < GRACE}
+        return [profile for profile, _ in self._profiles.values()]
+
+    def waits_for_profile(self, node: str, at: datetime) -> float | None:
+        """Return for how many seconds more a node's profile that is gone counts; None when it does not."""
+        kept = self._profiles.get(node)
+        return None if kept is None or at - kept[1] >= GRACE else (GRACE - (at - kept[1])).total_seconds()
 
     def forget(self) -> None:
         """Have the next look be a fresh one: what was seen has just been changed."""
