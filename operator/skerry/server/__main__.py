@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import uvicorn
 
 from skerry.server.app import App
-from skerry.server.connections import Connection
+from skerry.server.connections import Connections
 from skerry.server.errors import ArtifactError
 from skerry.server.limits import Limits
 
@@ -97,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
         host=given.host,
         port=given.port,
         loop="uvloop",
-        http=Connection,
+        http=Connections(limits),  # type: ignore[arg-type] # uvicorn only calls it
         ws="none",
         lifespan="on",
         access_log=False,

@@ -18,6 +18,12 @@ _CLOSE: Final = (b"connection", b"close")
 RETRY: Final = (b"retry-after", b"1")
 
 
+def is_small(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request with these headers declares a body that fits into a buffer or two."""
+    declared = headers.get(b"content-length", b"")
+    return declared.isdigit() and int(declared) <= _SMALL
+
+
 class Bodies:
     """The bodies that are held at the moment."""
 
@@ -35,8 +41,8 @@ class Bodies:
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self._limits.body_bytes:
             raise self._too_large()
-        # A timer costs more than reading a small body; a small one that is slow holds nothing but its connection.
-        if declared.isdigit() and int(declared) <= _SMALL:
+        # A timer costs more than reading a small body; when that is slow, its connection ends (connections.py).
+        if is_small(headers):
             body = await self._received(receive)
         else:
             body = await self._received_in_time(receive)
