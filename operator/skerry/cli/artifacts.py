@@ -217,9 +217,7 @@ def credentials_for(
     if file is not None:
         return Credentials.from_docker_config(file.read_text(encoding="utf-8"))
     usual = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    if not usual.is_file():
-        return Credentials()
-    return Credentials.from_docker_config(usual.read_text(encoding="utf-8"))
+    return Credentials.of_machine(usual.read_text(encoding="utf-8")) if usual.is_file() else Credentials()
 
 
 def _notify(message: str) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from skerry.api import jobcontract
 from skerry.store.errors import AccessError, UnreachableError
@@ -44,8 +44,21 @@ class Credentials:
         Raises:
             AccessError: It is not JSON of that form.
         """
+        return Credentials._read(text, {})
+
+    @staticmethod
+    def of_machine(text: str) -> "Credentials":
+        """Read Docker's own configuration of a machine; it has no `auths` where all passwords are in a helper.
+
+        Raises:
+            AccessError: It is not JSON of that form.
+        """
+        return Credentials._read(text, {"auths": {}})
+
+    @staticmethod
+    def _read(text: str, default: dict[str, Any]) -> "Credentials":
         try:
-            auths = json.loads(text)["auths"]
+            auths = {**default, **json.loads(text)}["auths"]
             logins = {_host(key): _login(value) for key, value in auths.items()}
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
             message = f"the credentials are not a Docker configuration with auths: {error!r}"

@@ -41,6 +41,18 @@ def test_what_is_no_docker_configuration(text: str) -> None:
         Credentials.from_docker_config(text)
 
 
+@pytest.mark.parametrize("text", ["{}", '{"credsStore": "desktop"}', '{"auths": {}, "credHelpers": {}}'])
+def test_a_machine_that_keeps_its_passwords_in_a_helper_has_none_to_show(text: str) -> None:
+    assert Credentials.of_machine(text) == Credentials()
+
+
+def test_a_machine_s_configuration_is_read_as_any_other() -> None:
+    auths = json.dumps({"auths": {"host": {"auth": encoded("a", "b")}}})
+    assert Credentials.of_machine(auths).login("host") == Login("a", "b")
+    with pytest.raises(AccessError, match="not a Docker configuration"):
+        Credentials.of_machine("[1]")
+
+
 def test_secrets_of_both_types(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()  # what the kubelet keeps in every mounted Secret
     with pytest.raises(UnreachableError, match="does not exist yet, or is empty"):
