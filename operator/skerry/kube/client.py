@@ -105,13 +105,20 @@ class Client:
     async def each(
         self, resource: Resource, namespace: str | None = None, selector: str = ""
     ) -> AsyncIterator[Document]:
-        """Yield all objects that fit; each is let go of before the next, and a page before the next is read."""
+        """Yield all objects that fit; each is let go of before the next, and a page before the next is read.
+
+        Raises:
+            UnavailableError: The list grew too old before its last page was read, too: it must be begun anew.
+        """
         token = ""
         while True:
             query = [("limit", str(PAGE))]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
-            page = await self._json("GET", resource.path(namespace), query=query)
+            try:
+                page = await self._json("GET", resource.path(namespace), query=query)
+            except GoneError as error:
+                raise UnavailableError(str(error)) from error
             token = page["metadata"].get("continue", "")
             items = page["items"]
             items.reverse()

@@ -3,10 +3,12 @@
 import weakref
 from typing import Any
 
+import pytest
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from skerry.kube.client import Client
+from skerry.kube.errors import UnavailableError, error_for
 from skerry.kube.gateway import Document
 from skerry.kube.resources import PODS
 
@@ -24,8 +26,9 @@ class Spec(dict[str, Any]):
 class Paged(Client):
     """A client that is answered pages of pods, and knows how many of them are still held."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, expires: bool = False) -> None:
         super().__init__(ApiClient(Configuration()))
+        self._expires = expires
         self.asked: list[dict[str, str]] = []
         self.most_held = 0
         self.held: weakref.WeakSet[Spec] = weakref.WeakSet()
@@ -35,6 +38,8 @@ class Paged(Client):
         query = dict(arguments["query"])
         self.asked.append(query)
         page = int(query.get("continue", "0"))
+        if self._expires and page:
+            raise error_for(410, "The provided continue parameter is too old")
         items = []
         for number in range(ON_A_PAGE):
             spec = Spec(number=number)
@@ -65,3 +70,10 @@ async def test_no_more_than_a_page_is_held() -> None:
     await client.close()
 
     assert client.most_held <= ON_A_PAGE + 1, "the page that comes, and what the reader of the one before has in hand"
+
+
+async def test_a_list_whose_token_expired_is_tried_again_and_not_taken_for_an_object_that_is_deleted() -> None:
+    client = Paged(expires=True)
+    with pytest.raises(UnavailableError, match="too old"):
+        await client.list(PODS, "a")
+    await client.close()
