@@ -135,7 +135,8 @@ class AcceleratorEntry(ApiModel):
             is claimed where the vendor has no device plugin there.
         pod: What a pod needs besides.
         schedulable: Whether anything can run models on it; else it is only reported.
-        devices: The device in each framework's words; those frameworks that Skerry's server can execute.
+        devices: The device in the words of each framework through which Skerry's server can execute models on it;
+            empty where it is found, labelled and offered to pods only.
         frameworks: All frameworks that run on it, best first, with the reason and its source.
         candidates: What to try when optimizing for it; empty until a backend exists.
     """

@@ -73,6 +73,8 @@ def show(name: Named, *, file: Extra = None) -> None:
         "FRAMEWORKS": [
             line for each in entry.frameworks for line in (f"{each.name}: {each.reason}", f"    source: {each.source}")
         ],
+        "SERVED THROUGH": [f"{framework}, as {device}" for framework, device in entry.devices.items()]
+        or ["nothing yet: this version of Skerry serves nothing there"],
         "CANDIDATES": [f"{each.framework} {each.precision} {each.technique}" for each in entry.candidates]
         or ["none yet: this version of Skerry does not optimize for it"],
     }

@@ -17,6 +17,12 @@ def test_all_features_and_candidates_of_the_catalogue_exist() -> None:
             check(candidate)
 
 
+def test_devices_are_those_that_the_server_s_image_has() -> None:
+    """images/server/Dockerfile removes OpenVINO's other plugins, and its ONNX Runtime is that for the CPU."""
+    devices = {device for entry in catalogue().values() for device in entry.devices.values()}
+    assert devices == {"CPU", "CPUExecutionProvider"}
+
+
 def test_frameworks_and_devices_must_agree() -> None:
     document = catalogue()["cpu"].wire()
     del document["devices"]["OpenVINO"]

@@ -47,6 +47,14 @@ def test_one_is_explained_with_reasons_and_sources(capsys: pytest.CaptureFixture
     assert "source: NVIDIA TensorRT documentation" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("cpu", "OpenVINO, as CPU"), ("intel-npu", "this version of Skerry serves nothing there")]
+)
+def test_it_is_told_what_serves_there(capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
+    assert run(["accelerators", "show", name]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_a_name_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["accelerators", "show", "intel-tpu"]) == 64
     assert "there is no accelerator 'intel-tpu'; there are amd-gpu, " in capsys.readouterr().err
