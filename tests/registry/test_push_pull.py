@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from skerry.api.jobcontract import ENV_CA_BUNDLE, ENV_INSECURE_REGISTRIES, ENV_SOURCE_CREDENTIALS, ExitCode
+from skerry.api.machines import architecture
 from skerry.store import image
 from skerry.store.descriptors import Descriptor
 from skerry.store.errors import (
@@ -109,7 +110,7 @@ def test_an_image_is_what_container_runtimes_mount(
     # Without compression the diff_id, the digest of the plain tar, is the blob's own.
     assert document["rootfs"] == {"type": "layers", "diff_ids": [layer["digest"] for layer in manifest["layers"]]}
     assert document["os"] == "linux"
-    assert document["architecture"] == image.architecture()
+    assert document["architecture"] == architecture()
 
 
 def test_equal_files_give_equal_digests_whenever_they_are_pushed(

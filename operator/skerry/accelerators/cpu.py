@@ -1,6 +1,5 @@
 """What matters of a CPU. Standard library only: the lean probe imports it."""
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +30,6 @@ FEATURES: Final = {
 }
 """The instruction set extensions that change how fast or in which precision models run."""
 
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv8l": "arm"}
 _MODEL_KEYS: Final = ("model name", "Model", "Hardware")
 
 
@@ -42,12 +40,6 @@ class CpuFacts:
     model: str
     cores: int
     features: tuple[str, ...]
-
-
-def architecture(machine: str | None = None) -> str:
-    """Return a machine's architecture (this one's by default) in the words of Kubernetes."""
-    name = machine or platform.machine()
-    return _ARCHITECTURES.get(name, name)
 
 
 def read(root: Path = Path("/")) -> CpuFacts:

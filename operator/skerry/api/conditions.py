@@ -13,12 +13,6 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == kind), None)
 
 
-def is_true(conditions: Iterable[Condition], kind: str) -> bool:
-    """Tell whether the condition of that type is present and True."""
-    condition = find(conditions, kind)
-    return condition is not None and condition.status == "True"
-
-
 def merged(
     conditions: Iterable[Condition],
     kind: str,

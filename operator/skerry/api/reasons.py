@@ -64,24 +64,6 @@ class JobReason(StrEnum):
     NOT_SUSPENDED = "NotSuspended"
 
 
-FINAL_JOB_REASONS = frozenset(
-    {
-        JobReason.SUCCEEDED,
-        JobReason.BASELINE_ONLY,
-        JobReason.GATES_FAILED,
-        JobReason.BAD_MODEL,
-        JobReason.BAD_DATA,
-        JobReason.BAD_CONFIGURATION,
-        JobReason.DIGEST_MISMATCH,
-        JobReason.UNSUPPORTED_FORMAT,
-        JobReason.DEADLINE_EXCEEDED,
-        JobReason.OUT_OF_MEMORY,
-        JobReason.OUT_OF_DISK,
-        JobReason.INTERNAL_ERROR,
-    }
-)
-
-
 class DeploymentReason(StrEnum):
     """Reasons of an EdgeDeployment's conditions."""
 

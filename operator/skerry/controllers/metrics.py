@@ -25,7 +25,7 @@ class Metrics:
         )
         self._depth = Gauge("skerry_queue_depth", "Objects that wait to be reconciled.", registry=self.registry)
         self.watchers = Gauge(
-            "skerry_watchers_alive", "Watchers that live, of those that should.", ["state"], registry=self.registry
+            "skerry_watchers", "Watchers of resources, by state: alive, lost.", ["state"], registry=self.registry
         )
 
     def observe(self, key: Key, seconds: float, outcome: str) -> None:

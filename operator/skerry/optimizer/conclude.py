@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from skerry.accelerators.cpu import architecture
 from skerry.api.artifact import FACTS_FILE, Provenance, VariantFacts
 from skerry.api.jobcontract import ChosenVariant
+from skerry.api.machines import architecture
 from skerry.api.reasons import JobReason
 from skerry.api.types import (
     CandidateResult,

@@ -6,6 +6,7 @@ from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
+from skerry.planning.gates import PERCENT
 
 Way = tuple[Framework, Precision, Technique]
 
@@ -34,7 +35,6 @@ _READS: Final = {
     Framework.ONNX_RUNTIME: frozenset({ModelFormat.ONNX}),
 }
 _CALIBRATED: Final = frozenset({Technique.POST_TRAINING, Technique.ACCURACY_AWARE})
-_HUNDRED: Final = 100.0
 _LOADED_ON: Final = frozenset({"CPU", "AUTO", "CPUExecutionProvider"})
 """Devices on which the backends of this version run models, in the words of their frameworks."""
 
@@ -132,7 +132,7 @@ def check(request: CandidateRequest) -> None:
 
 def _is_percentage(text: str) -> bool:
     try:
-        return 0.0 <= float(text) <= _HUNDRED
+        return 0.0 <= float(text) <= PERCENT
     except ValueError:
         return False
 

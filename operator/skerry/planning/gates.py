@@ -10,7 +10,7 @@ from skerry.api.types import EvaluationMetric, Gate, Goal, Metric, Verdict
 PERCENT: Final = 100.0
 _RELATIVE: Final = frozenset({Goal.PERCENT_MIN_IMPROVEMENT, Goal.PERCENT_MAX_DEGRADATION})
 _IMPROVEMENT: Final = frozenset({Goal.MIN_IMPROVEMENT, Goal.PERCENT_MIN_IMPROVEMENT})
-_HUNDRED: Final = 100
+_FOUR_DIGITS: Final = 1000
 
 
 class GateError(ValueError):
@@ -55,7 +55,7 @@ def check(gate: Gate, evaluation: EvaluationMetric = EvaluationMetric.ACCURACY) 
         )
         raise GateError(message)
     less_is_better = gate.metric is not Metric.ACCURACY and not higher_is_better(gate.metric, evaluation)
-    if gate.goal is Goal.PERCENT_MIN_IMPROVEMENT and less_is_better and value >= _HUNDRED:
+    if gate.goal is Goal.PERCENT_MIN_IMPROVEMENT and less_is_better and value >= PERCENT:
         message = (
             f"gate {gate.metric} {gate.goal}: {gate.value} % can never be met, because nothing would be left; "
             "50 means half, that is twice as good"
@@ -86,7 +86,7 @@ def _verdict(quantities: tuple[float, float], wanted: float, *, at_least: bool) 
 
 def _number(value: float) -> str:
     """Return four significant digits (all digits of the whole part), without an exponent."""
-    if abs(value) >= 10 * _HUNDRED:
+    if abs(value) >= _FOUR_DIGITS:
         return f"{value:.0f}"
     text = f"{value:.4g}"
     return f"{value:.6f}".rstrip("0").rstrip(".") if "e" in text else text

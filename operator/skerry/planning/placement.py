@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from skerry.api.edgedeployment import Fallback, PlacementMode
-from skerry.api.edgemodel import Variant
 from skerry.api.reasons import DeploymentReason
 from skerry.planning.board import Board, Seat
 from skerry.planning.explain import LIMIT, cut, told
@@ -14,18 +13,6 @@ from skerry.planning.plans import Group, Leaving, Option, Plan, Refusal, Settlin
 from skerry.planning.replicas import Seating, counted, seat_replicas
 
 _PASSING = frozenset({Aspect.DEVICE, Aspect.STATE})
-
-
-def choose_variant(variants: Sequence[Variant], preferred: Sequence[str], present: frozenset[str]) -> Variant | None:
-    """Return the variant to run: published, on an accelerator that a node has, the most preferred one first.
-
-    Without preference the model's order counts. None when there is no such variant.
-    """
-    usable = [variant for variant in variants if variant.artifact and variant.accelerator in present]
-    if not preferred:
-        return usable[0] if usable else None
-    ranked = [variant for name in preferred for variant in usable if variant.accelerator == name]
-    return ranked[0] if ranked else None
 
 
 def plan(

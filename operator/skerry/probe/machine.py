@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from skerry.accelerators import cpu
-from skerry.api import labels
+from skerry.api import labels, machines
 from skerry.probe.devices import NOBODY, FoundAccelerator
 from skerry.probe.sources import devicetree, memory, power, thermal
 from skerry.probe.sources.tree import Tree
@@ -39,7 +39,7 @@ class Machine:
         """Take the folder with `sys`, and the one with `proc` where that is another."""
         self._tree, self._proc_root = Tree(root), proc_root or root
         self._proc = Tree(self._proc_root)
-        self._version, self._architecture = version, architecture or cpu.architecture()
+        self._version, self._architecture = version, architecture or machines.architecture()
         self._now, self._jitter = now, jitter
         self._due = now()
         self._read: dict[str, Any] = {}

@@ -7,7 +7,6 @@ the machine goes into a layer.
 
 import hashlib
 import json
-import platform
 import shutil
 import tarfile
 import tempfile
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from skerry.api.machines import architecture
 from skerry.store import descriptors, transport, trees
 from skerry.store.descriptors import TITLE, Descriptor
 from skerry.store.errors import BadInputError, TooLargeError, UnsafeArchiveError
@@ -30,12 +30,6 @@ EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 STAGING: Final = ".skerry-pull"
 """Folder inside the target in which files wait until all of them are there: only a mount point may be writable."""
 _FILE_MODE: Final = 0o644
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-
-
-def architecture() -> str:
-    """Return this machine's architecture in the words of OCI and Kubernetes."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,6 @@ def test_a_machine_without_the_file(tmp_path: Path) -> None:
     assert cpu.read(tmp_path) == cpu.CpuFacts("", 0, ())
 
 
-@pytest.mark.parametrize(("machine", "name"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "riscv64")])
-def test_architectures_in_the_words_of_kubernetes(machine: str, name: str) -> None:
-    assert cpu.architecture(machine) == name
-
-
 def test_it_needs_the_standard_library_only() -> None:
     program = "import skerry.accelerators.cpu, sys; print('pydantic' in sys.modules, 'yaml' in sys.modules)"
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from skerry.api.conditions import MESSAGE_LIMIT, find, is_true, merged
+from skerry.api.conditions import MESSAGE_LIMIT, find, merged
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -26,9 +26,8 @@ def test_conditions_keep_their_order_and_their_neighbours() -> None:
     assert [condition.type for condition in changed] == ["Ready", "Optimized"]
     assert find(changed, "Optimized") == both[1]
     assert both[1].status == "Unknown"
-    assert is_true(changed, "Ready")
-    assert not is_true(changed, "Optimized")
-    assert not is_true(changed, "Absent")
+    assert changed[0].status == "True"
+    assert find(changed, "Absent") is None
 
 
 def test_a_long_message_is_cut_to_what_the_schema_admits() -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from skerry.api.edgemodel import EdgeModelSpec, speedup
 from skerry.api.jobcontract import TERMINATION_MESSAGE_LIMIT, ChosenVariant, JobResult, Progress, Stage
 from skerry.api.metrics import higher_is_better, unit
-from skerry.api.reasons import FINAL_JOB_REASONS, JobReason
+from skerry.api.reasons import JobReason
 from skerry.api.types import EvaluationMetric, Framework, Metric, MetricFigure, Precision, Requirements, Technique
 
 
@@ -63,12 +63,6 @@ def test_a_message_of_a_newer_version_is_still_read() -> None:
 def test_an_unknown_field_in_a_spec_is_an_error() -> None:
     with pytest.raises(ValidationError, match="sauce"):
         EdgeModelSpec.model_validate({"source": {"uri": "oci://r/m:1"}, "sauce": {}})
-
-
-def test_what_will_be_retried_is_not_final() -> None:
-    assert JobReason.SOURCE_UNREACHABLE not in FINAL_JOB_REASONS
-    assert JobReason.REGISTRY_UNREACHABLE not in FINAL_JOB_REASONS
-    assert JobReason.GATES_FAILED in FINAL_JOB_REASONS
 
 
 @pytest.mark.parametrize("metric", list(Metric))

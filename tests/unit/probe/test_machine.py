@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from skerry.accelerators import cpu
+from skerry.api import machines
 from skerry.api.nodeprofile import NodeProfileStatus
 from skerry.probe.devices import SKERRY, FoundAccelerator, FoundDevice
 from skerry.probe.machine import READ_SECONDS, Machine
@@ -75,7 +75,7 @@ class Clock:
 
 
 def machine(board: Board, root: Path, clock: Clock | None = None, jitter: float = 0.0) -> Machine:
-    architecture = cpu.architecture(board.machine)
+    architecture = machines.architecture(board.machine)
     made = board.write(root)
     return Machine(made, version="1.2.3", architecture=architecture, now=clock or Clock(), jitter=lambda: jitter)
 
@@ -117,7 +117,7 @@ def test_this_machine_can_be_read() -> None:
 
     assert found["cpu"]["cores"] > 0
     assert 0 < found["memoryAvailableBytes"] < found["memoryBytes"]
-    assert found["machine"]["architecture"] == cpu.architecture()
+    assert found["machine"]["architecture"] == machines.architecture()
 
 
 def test_proc_may_be_below_another_root(tmp_path: Path) -> None:

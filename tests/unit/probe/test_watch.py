@@ -268,7 +268,7 @@ def test_the_probe_imports_the_standard_library_and_little_of_skerry() -> None:
 
     ours = {name for name in loaded if name.split(".")[0] == "skerry"}
     assert ours == {
-        *("skerry", "skerry.version", "skerry.api", "skerry.api.labels"),
+        *("skerry", "skerry.version", "skerry.api", "skerry.api.labels", "skerry.api.machines"),
         *("skerry.accelerators", "skerry.accelerators.cpu", "skerry.accelerators.matching"),
         *(name for name in ours if name.startswith("skerry.probe")),
     }
