@@ -33,14 +33,15 @@ _SERVICES: Final[Mapping[str, Callable[[Context, Key], Awaitable[float | None]]]
 _RESOURCES: Final = {
     resource.kind: resource for resource in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS, NODE_PROFILES)
 }
-WATCHED: Final = (
-    *(f"{resource.plural}.{VERSION}.{GROUP}" for resource in _RESOURCES.values()),
-    "jobs.v1.batch",
-    "deployments.v1.apps",
-    "daemonsets.v1.apps",
-    "pods.v1",
-    "nodes.v1",
-)
+WATCHED: Final[Mapping[str, bool]] = {
+    **{f"{resource.plural}.{VERSION}.{GROUP}": resource.namespaced for resource in _RESOURCES.values()},
+    "jobs.v1.batch": True,
+    "deployments.v1.apps": True,
+    "daemonsets.v1.apps": True,
+    "pods.v1": True,
+    "nodes.v1": False,
+}
+"""What is watched, as kopf names it, and whether it has namespaces."""
 _CHILDREN: Final = (
     ("batch", "v1", "jobs"),
     ("apps", "v1", "deployments"),
@@ -73,6 +74,7 @@ class Operator:
         self.queue = WorkQueue(self._reconcile, observe=metrics.observe)
         metrics.depth_of(lambda: len(self.queue))
         self._seen: dict[str, set[Key]] = {kind: set() for kind in _SERVICES}
+        self._watchers = watchdog.expected(WATCHED, settings.watch)
         self._nodes = Interest(of_node)
         self._profiles = Interest(of_profile)
 
@@ -130,13 +132,13 @@ class Operator:
 
     async def _probe(self, **_: Any) -> int:
         """Fail the liveness probe when a watcher has died; a plain exception would only hang the probe's request."""
-        lost = watchdog.missing(WATCHED, asyncio.all_tasks())
-        self._metrics.watchers.labels("alive").set(len(WATCHED) - len(lost))
+        lost = watchdog.missing(self._watchers, asyncio.all_tasks())
+        self._metrics.watchers.labels("alive").set(len(self._watchers) - len(lost))
         self._metrics.watchers.labels("lost").set(len(lost))
         if lost:
             message = f"no watcher for {', '.join(lost)}"
             raise kopf.PermanentError(message)
-        return len(WATCHED)
+        return len(self._watchers)
 
     async def _resync(self) -> None:
         """Look at every object now and then: what an event did not tell is found all the same."""
