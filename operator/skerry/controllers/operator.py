@@ -5,6 +5,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import kopf
@@ -18,11 +19,12 @@ from skerry.controllers.queue import WorkQueue
 from skerry.controllers.settings import Settings
 from skerry.kube.client import Client
 from skerry.kube.errors import ApiError
-from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, OPTIMIZATION_JOBS
+from skerry.kube.gateway import Gateway
+from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, NODES, OPTIMIZATION_JOBS
+from skerry.planning import imagevolumes
 from skerry.reconcile import deployments, models, nodes, optimizations
 from skerry.reconcile.base import Context, Key
 
-IMAGE_VOLUMES_SINCE: Final = (1, 35)
 _LOG: Final = logging.getLogger(__name__)
 _SERVICES: Final[Mapping[str, Callable[[Context, Key], Awaitable[float | None]]]] = {
     EDGE_MODELS.kind: models.reconcile,
@@ -115,13 +117,26 @@ class Operator:
         ]
         self._tasks.append(loop.create_task(self._resync(), name="skerry resync"))
 
-    async def _supports_image_volumes(self, client: Client) -> bool:
+    async def _supports_image_volumes(self, gateway: Gateway) -> bool:
         while True:
             try:
-                return await client.server_version() >= IMAGE_VOLUMES_SINCE
+                if await gateway.server_version() < imagevolumes.SINCE:
+                    return False
+                return not any([imagevolumes.too_old(node) async for node in gateway.each(NODES)])
             except ApiError as error:
-                _LOG.warning("the API server cannot say its version yet: %s", error)
+                _LOG.warning("the API server cannot say the versions of it and of the nodes yet: %s", error)
                 await asyncio.sleep(5)
+
+    def _have_images_fetched(self, node: str) -> None:
+        """Have init containers fetch variants from now on: a node came that cannot mount images.
+
+        Only the next start of the operator goes back to image volumes: each change makes all inference pods anew.
+        """
+        if self._context is None or not self._context.image_volumes:
+            return
+        _LOG.warning("node %s cannot mount images: variants are fetched by init containers from now on", node)
+        self._context = replace(self._context, image_volumes=False)
+        self._wake(EDGE_DEPLOYMENTS.kind)
 
     async def _cleanup(self, **_: Any) -> None:
         for task in self._tasks:
@@ -174,9 +189,12 @@ class Operator:
 
     async def _node(self, event: Any, **_: Any) -> None:
         """Look at everything that follows from a Node, when something of it changed that matters."""
-        node = event["object"]
-        if self._nodes.changed(node, deleted=event["type"] == "DELETED"):
-            self._wake_all_for(Key(NODE_PROFILES.kind, None, node["metadata"]["name"]))
+        node, deleted = event["object"], event["type"] == "DELETED"
+        name = node["metadata"]["name"]
+        if self._settings.installation.image_volumes == "Auto" and not deleted and imagevolumes.too_old(node):
+            self._have_images_fetched(name)
+        if self._nodes.changed(node, deleted=deleted):
+            self._wake_all_for(Key(NODE_PROFILES.kind, None, name))
 
     def _wake_all_for(self, profile: Key) -> None:
         """Look at what a node is and at all that is decided by what the nodes are."""
