@@ -65,13 +65,14 @@ async def test_a_dead_watcher_fails_the_liveness_probe(skerry: Cluster, monkeypa
 
     try:
         await until(lambda: asyncio.ensure_future(answers(200)), "the operator is alive")
-        assert watchdog.missing(WATCHED, asyncio.all_tasks()) == []
+        watchers = watchdog.expected(WATCHED, (NAMESPACE,))
+        assert watchdog.missing(watchers, asyncio.all_tasks()) == []
         victim = next(
             task for task in asyncio.all_tasks() if task.get_name().startswith(f"{watchdog.PREFIX}edgemodels.")
         )
         victim.cancel()
         await until(lambda: asyncio.ensure_future(answers(500)), "the probe fails")
-        assert watchdog.missing(WATCHED, asyncio.all_tasks()) == ["edgemodels.v1alpha1.skerry.dev"]
+        assert watchdog.missing(watchers, asyncio.all_tasks()) == [f"edgemodels.v1alpha1.skerry.dev@{NAMESPACE}"]
     finally:
         stop.set()
         await asyncio.gather(running, return_exceptions=True)

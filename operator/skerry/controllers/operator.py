@@ -5,6 +5,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import kopf
@@ -18,11 +19,12 @@ from skerry.controllers.queue import WorkQueue
 from skerry.controllers.settings import Settings
 from skerry.kube.client import Client
 from skerry.kube.errors import ApiError, ForbiddenError, InvalidError
-from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, OPTIMIZATION_JOBS
+from skerry.kube.gateway import Gateway
+from skerry.kube.resources import EDGE_DEPLOYMENTS, EDGE_MODELS, NODE_PROFILES, NODES, OPTIMIZATION_JOBS
+from skerry.planning import imagevolumes
 from skerry.reconcile import deployments, models, nodes, optimizations, refusal
 from skerry.reconcile.base import Context, Key
 
-IMAGE_VOLUMES_SINCE: Final = (1, 35)
 _LOG: Final = logging.getLogger(__name__)
 _SERVICES: Final[Mapping[str, Callable[[Context, Key], Awaitable[float | None]]]] = {
     EDGE_MODELS.kind: models.reconcile,
@@ -33,16 +35,17 @@ _SERVICES: Final[Mapping[str, Callable[[Context, Key], Awaitable[float | None]]]
 _RESOURCES: Final = {
     resource.kind: resource for resource in (EDGE_MODELS, OPTIMIZATION_JOBS, EDGE_DEPLOYMENTS, NODE_PROFILES)
 }
-WATCHED: Final = (
-    *(f"{resource.plural}.{VERSION}.{GROUP}" for resource in _RESOURCES.values()),
-    "jobs.v1.batch",
-    "deployments.v1.apps",
-    "daemonsets.v1.apps",
-    "services.v1",
-    "poddisruptionbudgets.v1.policy",
-    "pods.v1",
-    "nodes.v1",
-)
+WATCHED: Final[Mapping[str, bool]] = {
+    **{f"{resource.plural}.{VERSION}.{GROUP}": resource.namespaced for resource in _RESOURCES.values()},
+    "jobs.v1.batch": True,
+    "deployments.v1.apps": True,
+    "daemonsets.v1.apps": True,
+    "services.v1": True,
+    "poddisruptionbudgets.v1.policy": True,
+    "pods.v1": True,
+    "nodes.v1": False,
+}
+"""What is watched, as kopf names it, and whether it has namespaces."""
 _CHILDREN: Final = (
     ("batch", "v1", "jobs"),
     ("apps", "v1", "deployments"),
@@ -77,6 +80,7 @@ class Operator:
         self.queue = WorkQueue(self._reconcile, observe=metrics.observe)
         metrics.depth_of(lambda: len(self.queue))
         self._seen: dict[str, set[Key]] = {kind: set() for kind in _SERVICES}
+        self._watchers = watchdog.expected(WATCHED, settings.watch)
         self._nodes = Interest(of_node)
         self._profiles = Interest(of_profile)
 
@@ -121,13 +125,26 @@ class Operator:
         ]
         self._tasks.append(loop.create_task(self._resync(), name="skerry resync"))
 
-    async def _supports_image_volumes(self, client: Client) -> bool:
+    async def _supports_image_volumes(self, gateway: Gateway) -> bool:
         while True:
             try:
-                return await client.server_version() >= IMAGE_VOLUMES_SINCE
+                if await gateway.server_version() < imagevolumes.SINCE:
+                    return False
+                return not any([imagevolumes.too_old(node) async for node in gateway.each(NODES)])
             except ApiError as error:
-                _LOG.warning("the API server cannot say its version yet: %s", error)
+                _LOG.warning("the API server cannot say the versions of it and of the nodes yet: %s", error)
                 await asyncio.sleep(5)
+
+    def _have_images_fetched(self, node: str) -> None:
+        """Have init containers fetch variants from now on: a node came that cannot mount images.
+
+        Only the next start of the operator goes back to image volumes: each change makes all inference pods anew.
+        """
+        if self._context is None or not self._context.image_volumes:
+            return
+        _LOG.warning("node %s cannot mount images: variants are fetched by init containers from now on", node)
+        self._context = replace(self._context, image_volumes=False)
+        self._wake(EDGE_DEPLOYMENTS.kind)
 
     async def _cleanup(self, **_: Any) -> None:
         for task in self._tasks:
@@ -138,13 +155,13 @@ class Operator:
 
     async def _probe(self, **_: Any) -> int:
         """Fail the liveness probe when a watcher has died; a plain exception would only hang the probe's request."""
-        lost = watchdog.missing(WATCHED, asyncio.all_tasks())
-        self._metrics.watchers.labels("alive").set(len(WATCHED) - len(lost))
+        lost = watchdog.missing(self._watchers, asyncio.all_tasks())
+        self._metrics.watchers.labels("alive").set(len(self._watchers) - len(lost))
         self._metrics.watchers.labels("lost").set(len(lost))
         if lost:
             message = f"no watcher for {', '.join(lost)}"
             raise kopf.PermanentError(message)
-        return len(WATCHED)
+        return len(self._watchers)
 
     async def _resync(self) -> None:
         """Look at every object now and then: what an event did not tell is found all the same."""
@@ -180,9 +197,12 @@ class Operator:
 
     async def _node(self, event: Any, **_: Any) -> None:
         """Look at everything that follows from a Node, when something of it changed that matters."""
-        node = event["object"]
-        if self._nodes.changed(node, deleted=event["type"] == "DELETED"):
-            self._wake_all_for(Key(NODE_PROFILES.kind, None, node["metadata"]["name"]))
+        node, deleted = event["object"], event["type"] == "DELETED"
+        name = node["metadata"]["name"]
+        if self._settings.installation.image_volumes == "Auto" and not deleted and imagevolumes.too_old(node):
+            self._have_images_fetched(name)
+        if self._nodes.changed(node, deleted=deleted):
+            self._wake_all_for(Key(NODE_PROFILES.kind, None, name))
 
     def _wake_all_for(self, profile: Key) -> None:
         """Look at what a node is and at all that is decided by what the nodes are."""

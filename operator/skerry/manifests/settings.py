@@ -44,7 +44,8 @@ class InstallationSettings(ApiModel):
         registry: Where variants go.
         allow_http: Whether http:// sources are allowed.
         ca_bundle: Certificate authorities, in PEM, that sources and registries may use beside the public ones.
-        image_volumes: Whether variants are mounted as image volumes; Auto: from Kubernetes 1.35 on.
+        image_volumes: Whether variants are mounted as image volumes; Auto: where the API server
+            and all kubelets are of 1.35 or later.
         optimizer_resources: Resources of optimizer containers where the spec says nothing.
         server_resources: Resources of server containers where the spec says nothing.
         work_size: Limit of a Job's working folder.

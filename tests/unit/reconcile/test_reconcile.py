@@ -15,6 +15,7 @@ from skerry.kube.resources import (
     EDGE_DEPLOYMENTS,
     EDGE_MODELS,
     JOBS,
+    NODE_PROFILES,
     NODES,
     OPTIMIZATION_JOBS,
     PODS,
@@ -22,8 +23,9 @@ from skerry.kube.resources import (
     SERVICES,
 )
 from skerry.reconcile import deployments, models, nodes, optimizations
-from skerry.reconcile.base import Context, Key
+from skerry.reconcile.base import Context, Key, present
 from tests.support.gateway import FakeGateway
+from tests.unit.reconcile.conftest import Clock
 
 SOURCE = {"uri": "oci://r/m:1"}
 ARTIFACT = "oci://localhost:30500/models/vision/digits@sha256:" + "1" * 64
@@ -421,6 +423,33 @@ async def test_an_accelerator_that_only_labels_tell_of(
     assert found["skerry.dev/accelerator.nvidia-gpu.count"] == "2"
     seen = await context.site.look(gateway, context.catalogue, context.now)
     assert seen.nodes["node-1"].accelerators["nvidia-gpu"].resource == "nvidia.com/gpu"
+
+
+async def test_a_profile_that_is_gone_for_a_moment_changes_nothing(
+    gateway: FakeGateway, context: Context, clock: Clock, profile: dict[str, Any]
+) -> None:
+    key = Key("NodeProfile", None, "node-1")
+    assert await present(context) == {"cpu"}
+    await nodes.reconcile(context, key)
+    labelled = gateway.one(NODES, None, "node-1")["metadata"]["labels"]
+    await gateway.delete(NODE_PROFILES, profile)
+
+    clock.advance(170)
+    assert await nodes.reconcile(context, key) == pytest.approx(10)
+    assert await present(context) == {"cpu"}
+    assert gateway.one(NODES, None, "node-1")["metadata"]["labels"] == labelled
+
+    clock.advance(10)
+    assert await nodes.reconcile(context, key) is None
+    assert await present(context) == frozenset()
+    assert "skerry.dev/accelerator.cpu" not in gateway.one(NODES, None, "node-1")["metadata"]["labels"]
+
+
+async def test_a_profile_of_another_version_stops_nobody(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    gateway.put({**profile, "metadata": {"name": "newer"}, "status": {"accelerators": "in other words"}})
+    assert await present(context) == {"cpu"}
 
 
 async def test_a_profile_whose_node_is_gone_labels_nothing(
