@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from skerry.accelerators.catalogue import Catalogue
-from skerry.api.nodeprofile import OfferedBy
+from skerry.api.nodeprofile import NodeProfileStatus, OfferedBy
 from skerry.kube.errors import NotFoundError
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import DEVICE_CLASSES, NODE_PROFILES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from skerry.planning.claims import Offer, offer, with_claims
 from skerry.planning.nodes import NodeAccelerator, NodeState, count_pod, free_since, node_state, profile_statuses
 
+Profiles = dict[str, NodeProfileStatus]
+"""What the probes tell, by the names of the nodes."""
 FRESH: Final = timedelta(seconds=2)
 GRACE: Final = timedelta(minutes=3)
 """Longer than a probe takes to see that its profile is gone."""
@@ -45,25 +47,25 @@ class Site:
         self._seen = Seen()
         self._at: datetime | None = None
         self._since: dict[tuple[str, str], datetime] = {}
-        self._profiles: dict[str, tuple[Document, datetime]] = {}
+        self._profiles: dict[str, tuple[NodeProfileStatus, datetime]] = {}
 
     async def look(self, gateway: Gateway, known: Catalogue, now: Callable[[], datetime]) -> Seen:
         """Return the nodes as they are, or were a moment ago."""
         async with self._lock:
             if self._at is None or not timedelta(0) <= now() - self._at < FRESH:
-                profiles = self._remembered(await gateway.list(NODE_PROFILES), now())
-                states = await _states(gateway, known, profiles)
+                told = self._remembered(profile_statuses(await gateway.list(NODE_PROFILES)), now())
+                states = await _states(gateway, known, told)
                 at = now()
                 self._since = free_since(self._since, states, at)
                 seconds = {key: (at - since).total_seconds() for key, since in self._since.items()}
-                self._seen, self._at = Seen({state.name: state for state in states}, seconds, _groups(profiles)), at
+                self._seen, self._at = Seen({state.name: state for state in states}, seconds, _groups(told)), at
             return self._seen
 
-    def _remembered(self, found: list[Document], at: datetime) -> list[Document]:
+    def _remembered(self, found: Profiles, at: datetime) -> Profiles:
         """Return the profiles, and for a while those that were there before: a probe that lives writes its own anew."""
-        self._profiles |= {profile["metadata"]["name"]: (profile, at) for profile in found}
+        self._profiles |= {name: (profile, at) for name, profile in found.items()}
         self._profiles = {name: kept for name, kept in self._profiles.items() if at - kept[1] < GRACE}
-        return [profile for profile, _ in self._profiles.values()]
+        return {name: profile for name, (profile, _) in self._profiles.items()}
 
     def waits_for_profile(self, node: str, at: datetime) -> float | None:
         """Return for how many seconds more a node's profile that is gone counts; None when it does not."""
@@ -92,13 +94,12 @@ def told_by_labels(known: Catalogue, node: Document) -> list[NodeAccelerator]:
     return told
 
 
-async def _states(gateway: Gateway, known: Catalogue, profiles: list[Document]) -> list[NodeState]:
+async def _states(gateway: Gateway, known: Catalogue, told: Profiles) -> list[NodeState]:
     """Read what may be many one by one: of a pod only what it takes is kept, of a Node only its state."""
     taken: dict[str, dict[str, int]] = {}
     async for pod in gateway.each(PODS):
         count_pod(taken, pod)
     offered = await _offered(gateway, known)
-    told = profile_statuses(profiles)
     return [
         _claimed(_completed(state, node, known), known, offered)
         async for node in gateway.each(NODES)
@@ -133,12 +134,11 @@ def _claimed(state: NodeState, known: Catalogue, offered: Offer) -> NodeState:
     return state
 
 
-def _groups(profiles: list[Document]) -> dict[tuple[str, str], tuple[int, ...]]:
+def _groups(told: Profiles) -> dict[tuple[str, str], tuple[int, ...]]:
     """Return the groups of device files; not root's, in which no pod of ours may be."""
     found: dict[tuple[str, str], set[int]] = {}
-    for profile in profiles:
-        for accelerator in profile.get("status", {}).get("accelerators", []):
-            for device in accelerator.get("devices", []):
-                key = profile["metadata"]["name"], accelerator["name"]
-                found.setdefault(key, set()).update(number for number in device.get("groups", []) if number)
+    for node, profile in told.items():
+        for accelerator in profile.accelerators:
+            for device in accelerator.devices:
+                found.setdefault((node, accelerator.name), set()).update(filter(None, device.groups))
     return {key: tuple(sorted(groups)) for key, groups in found.items()}

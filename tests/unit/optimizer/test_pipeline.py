@@ -158,7 +158,7 @@ def test_without_data_accuracy_is_not_known(tmp_path: Path, classifier: Path) ->
     result = lines.results["onnxruntime-fp32"]
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.message == (
-        "Accuracy is not known: there is no evaluation data; give spec.evaluation, or drop the gate"
+        "Accuracy is not known: there is no evaluation data; give some (spec.evaluation, --data), or drop the gate"
     )
     assert outcome.reason is JobReason.GATES_FAILED
     assert outcome.report.evaluation is None
