@@ -106,6 +106,30 @@ def _disk(pod: Document | None) -> str | None:
     return None
 
 
+def how_to_try_again(reason: JobReason, name: str, namespace: str, *, of_model: bool) -> str:
+    """Return what a user can do about an end whose cause is outside the spec; nothing for other reasons.
+
+    Args:
+        reason: How the optimization ended.
+        name: Name of the OptimizationJob.
+        namespace: Namespace of the OptimizationJob.
+        of_model: Whether an EdgeModel makes the OptimizationJob anew.
+    """
+    if reason not in _PUSHED | _OUTSIDE:
+        return ""
+    command = f"kubectl delete optimizationjob {name} --namespace {namespace}"
+    if not of_model:
+        return f"; to try again: `{command}`, then make it anew"
+    tag = ", or give what you have pushed another tag and name that" if reason in _PUSHED else ""
+    return f"; to try again: `{command}` (the EdgeModel makes it anew){tag}"
+
+
+_PUSHED: Final = frozenset(
+    {JobReason.BAD_MODEL, JobReason.BAD_DATA, JobReason.DIGEST_MISMATCH, JobReason.UNSUPPORTED_FORMAT}
+)
+_OUTSIDE: Final = frozenset({JobReason.BAD_CONFIGURATION, JobReason.OUT_OF_DISK, JobReason.INTERNAL_ERROR})
+
+
 def assess(job: Document, pods: list[Document]) -> JobState:
     """Return the state of an optimization from its batch Job and the Job's pods."""
     pod = newest(pods)
@@ -123,7 +147,7 @@ def assess(job: Document, pods: list[Document]) -> JobState:
 def _complete(pod: Document | None) -> JobState:
     result = _result(pod)
     if result is None:
-        message = "the Job ended well, but its result is gone with its pod; delete the OptimizationJob to repeat it"
+        message = "the Job ended well, but its result is gone with its pod"
         return JobState(Phase.FAILED, JobReason.INTERNAL_ERROR, message)
     return JobState(Phase.FINISHED, result.reason, result.message, result)
 

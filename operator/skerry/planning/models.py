@@ -12,6 +12,7 @@ from skerry.api.types import Metric, Verdict
 from skerry.planning.naming import job_name
 
 KEEP = 3
+_DONE = frozenset({str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)})
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,19 @@ class ObservedJob:
     accelerator: str
     created: str
     status: OptimizationJobStatus
+    spec: OptimizationJobSpec | None = None
+    """None when another version wrote it in a form that is not known here."""
 
     @property
     def finished(self) -> bool:
         """Whether it ended for good."""
         return self.status.completion_time is not None
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether a result, or work that is under way, would be lost with it."""
+        reason = _complete_reason(self.status)
+        return reason in _DONE or (not self.finished and reason == JobReason.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,20 @@ def wanted_jobs(model: str, spec: EdgeModelSpec, present: Iterable[str]) -> list
         inputs = {key: value for key, value in made.wire().items() if key not in {"optimization", "suspend"}}
         wanted.append(Wanted(job_name(model, accelerator, inputs), accelerator, made))
     return wanted
+
+
+def outdated(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted]) -> list[str]:
+    """Return the names of OptimizationJobs to make anew: they came to nothing, and would now be run otherwise.
+
+    What has succeeded, or is at work, stays whatever `optimization` says now; so does what a user has suspended.
+    """
+    now = {job.name: job.spec.optimization for job in wanted}
+    return sorted(
+        job.name
+        for job in jobs
+        if job.name in now and job.spec is not None and job.spec.optimization != now[job.name]
+        if not job.worth_keeping and not job.spec.suspend
+    )
 
 
 def superfluous(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted], serving: Iterable[str]) -> list[str]:
@@ -139,15 +162,14 @@ class _Answer:
 def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: frozenset[str]) -> _Answer:
     if not wanted:
         return _Answer(False, ModelReason.WAITING_FOR_NODES, "no NodeProfile yet: is the device probe running?")  # noqa: FBT003
-    done = {str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)}
-    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in done]
-    failing = [variant for variant in variants if variant.reason not in done and variant.reason not in _UNDERWAY]
+    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in _DONE]
+    failing = [variant for variant in variants if variant.reason not in _DONE and variant.reason not in _UNDERWAY]
     if failing:
         first = failing[0]
         told = "; ".join(f"{variant.accelerator}: {variant.message}" for variant in failing)
         kept = " The variant published before goes on serving." if first.artifact else ""
         return _Answer(False, first.reason, told + kept)  # noqa: FBT003
-    underway = [variant for variant in variants if variant.reason not in done and variant not in waiting]
+    underway = [variant for variant in variants if variant.reason not in _DONE and variant not in waiting]
     if underway:
         names = ", ".join(variant.accelerator for variant in underway)
         told = "; ".join(dict.fromkeys(variant.message for variant in underway if variant.message))

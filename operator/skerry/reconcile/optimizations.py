@@ -9,10 +9,10 @@ from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatu
 from skerry.api.reasons import ConditionType, JobReason
 from skerry.api.types import CandidateResult
 from skerry.kube.gateway import Document
-from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS
+from skerry.kube.resources import EDGE_MODELS, JOBS, OPTIMIZATION_JOBS, PODS
 from skerry.manifests import job as manifest
 from skerry.manifests.common import owned_by
-from skerry.planning.jobs import JobState, Phase, ProgressState, assess, newest, read_progress
+from skerry.planning.jobs import JobState, Phase, ProgressState, assess, how_to_try_again, newest, read_progress
 from skerry.reconcile.base import (
     Context,
     Key,
@@ -46,13 +46,20 @@ async def reconcile(context: Context, key: Key) -> float | None:
     job = await gateway.get(JOBS, key.namespace, key.name)
     if job is None:
         return await _begin(context, document, status, spec)
-    if not owned_by(job, document["metadata"]["uid"]):
+    mine = owned_by(job, document["metadata"]["uid"])
+    if not mine and _owner(job, OPTIMIZATION_JOBS.kind) != key.name:
         message = f"a Job named {key.name} exists already and is not Skerry's: rename or remove it"
         await _report(context, document, status, spec, _waiting(JobReason.PENDING, message), ProgressState())
         return FOREIGN_SECONDS
-    if gone(job):
-        return GONE_SECONDS
+    if not mine or gone(job):
+        return GONE_SECONDS  # one of the OptimizationJob that had this name before is the garbage collector's
     return await _follow(context, key, document, status, spec, job)
+
+
+def _owner(document: Document, kind: str) -> str | None:
+    """Return the name of the object of a kind that controls this one."""
+    references = document["metadata"].get("ownerReferences", [])
+    return next((item["name"] for item in references if item.get("controller") and item.get("kind") == kind), None)
 
 
 def _waiting(reason: JobReason, message: str) -> JobState:
@@ -151,6 +158,9 @@ async def _report(
     ended = state.phase in {Phase.FINISHED, Phase.FAILED}
     good = ended and state.reason in {JobReason.SUCCEEDED, JobReason.BASELINE_ONLY}
     message = state.message or _running(progress)
+    if ended:
+        metadata, of_model = document["metadata"], _owner(document, EDGE_MODELS.kind) is not None
+        message += how_to_try_again(state.reason, metadata["name"], metadata["namespace"], of_model=of_model)
     conditions = merged(
         conditions_of(document),
         ConditionType.COMPLETE,

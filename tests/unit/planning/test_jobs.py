@@ -8,7 +8,15 @@ import pytest
 from skerry.api.jobcontract import JobResult, Progress, Stage
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Precision, Technique, Verdict
-from skerry.planning.jobs import RETRY_SECONDS, JobState, Phase, assess, newest, read_progress
+from skerry.planning.jobs import (
+    RETRY_SECONDS,
+    JobState,
+    Phase,
+    assess,
+    how_to_try_again,
+    newest,
+    read_progress,
+)
 
 FAILED_AT = "2026-11-21T12:00:00Z"
 
@@ -96,6 +104,17 @@ def test_a_pod_that_cannot_be_placed_says_so_in_the_schedulers_words() -> None:
     state = assess(batch(), [pod(phase="Pending", conditions=[waiting])])
     assert summary(state) == (Phase.RUNNING, JobReason.PENDING)
     assert "0/3 nodes are available" in state.message
+
+
+def test_how_to_try_again_is_told_where_a_change_of_the_spec_does_not_help() -> None:
+    pushed = how_to_try_again(JobReason.BAD_DATA, "j", "vision", of_model=True)
+    assert "`kubectl delete optimizationjob j --namespace vision` (the EdgeModel makes it anew)" in pushed
+    assert "another tag" in pushed
+    refused = how_to_try_again(JobReason.BAD_CONFIGURATION, "j", "vision", of_model=True)
+    assert "kubectl delete" in refused
+    assert "another tag" not in refused
+    assert "then make it anew" in how_to_try_again(JobReason.BAD_MODEL, "j", "vision", of_model=False)
+    assert how_to_try_again(JobReason.OUT_OF_MEMORY, "j", "vision", of_model=True) == ""
 
 
 def test_the_newest_pod_counts() -> None:

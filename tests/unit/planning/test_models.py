@@ -1,5 +1,6 @@
 """What an EdgeModel needs and what its status says."""
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
 from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Metric, MetricFigure, Precision, Technique
-from skerry.planning.models import ObservedJob, model_status, superfluous, wanted_jobs
+from skerry.planning.models import ObservedJob, model_status, outdated, superfluous, wanted_jobs
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CPU = frozenset({"cpu"})
@@ -155,3 +156,27 @@ def test_what_is_served_or_wanted_is_never_deleted_and_what_runs_unwanted_goes_a
         job("unwanted", JobReason.RUNNING, created="6"),
     ]
     assert superfluous(jobs, wanted, ["oci://r/m@sha256:1"]) == ["job1", "job2", "job3", "unwanted"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "again"),
+    [
+        (JobReason.GATES_FAILED, True),
+        (JobReason.BAD_MODEL, True),
+        (JobReason.PENDING, True),
+        (JobReason.SOURCE_UNREACHABLE, True),
+        (JobReason.RUNNING, False),
+        (JobReason.SUCCEEDED, False),
+        (JobReason.BASELINE_ONLY, False),
+    ],
+)
+def test_what_came_to_nothing_is_made_anew_when_it_would_be_run_otherwise(reason: JobReason, *, again: bool) -> None:
+    wanted = wanted_jobs("digits", spec(optimization={"activeDeadlineSeconds": 7200}), CPU)
+    (before,) = wanted_jobs("digits", spec(), CPU)
+    found = dataclasses.replace(job(before.name, reason), spec=before.spec)
+
+    assert outdated([found], wanted) == ([before.name] if again else [])
+    assert outdated([dataclasses.replace(found, spec=wanted[0].spec)], wanted) == []
+    assert outdated([dataclasses.replace(found, spec=None)], wanted) == [], "in a form that is not known here"
+    suspended = before.spec.model_copy(update={"suspend": True})
+    assert outdated([dataclasses.replace(found, spec=suspended)], wanted) == []

@@ -174,6 +174,75 @@ async def test_a_finished_job_is_final_even_when_its_job_is_deleted(
     assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", job_name), "Complete") == ("False", "BadData")
 
 
+async def fail(context: Context, kubernetes: Cluster, name: str, code: int, reason: JobReason) -> None:
+    """Have a batch Job end, and both reconcilers see it."""
+    kubernetes.pod_of(name, code, JobResult(reason=reason, message="told").termination_message())
+    kubernetes.end(name, "Failed", "PodFailurePolicy")
+    await look(context, name)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+
+
+async def test_a_failed_job_that_a_user_deletes_is_made_anew(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    await fail(context, kubernetes, job_name, 65, JobReason.BAD_DATA)
+    failed = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    old = gateway.one(JOBS, "vision", job_name)
+    told = gateway.one(EDGE_MODELS, "vision", "digits")["status"]["conditions"][0]["message"]
+    assert f"kubectl delete optimizationjob {job_name} --namespace vision" in told
+
+    await gateway.delete(OPTIMIZATION_JOBS, failed)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    wait = await look(context, job_name)
+
+    made = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert made["metadata"]["uid"] != failed["metadata"]["uid"]
+    assert condition(gateway.one(EDGE_MODELS, "vision", "digits"), "Ready") == ("False", "Optimizing")
+    assert (wait, gateway.one(JOBS, "vision", job_name)) == (1.0, old), "the garbage collector has not come yet"
+    assert "status" not in made, "and nobody is told that a foreign Job were in the way"
+
+    await gateway.delete(JOBS, old)
+    await look(context, job_name)
+    owner = gateway.one(JOBS, "vision", job_name)["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == made["metadata"]["uid"]
+
+
+async def test_a_failed_job_is_made_anew_with_the_limits_that_the_model_has_now(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    await fail(context, kubernetes, job_name, 65, JobReason.OUT_OF_MEMORY)
+    failed = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    key = Key("EdgeModel", "vision", "digits")
+    assert await models.reconcile(context, key) is None
+    assert gateway.one(OPTIMIZATION_JOBS, "vision", job_name) == failed
+
+    limits = {"resources": {"limits": {"memory": "16Gi"}}}
+    gateway.put({**gateway.one(EDGE_MODELS, "vision", "digits"), "spec": {"source": SOURCE, "optimization": limits}})
+    assert await models.reconcile(context, key) is not None
+    assert await gateway.get(OPTIMIZATION_JOBS, "vision", job_name) is None
+    assert await models.reconcile(context, key) is None
+
+    made = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert made["spec"]["optimization"]["resources"] == limits["resources"]
+    assert made["metadata"]["uid"] != failed["metadata"]["uid"]
+
+
+async def test_a_change_of_limits_leaves_what_has_succeeded(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    kubernetes.pod_of(job_name, 0, result().termination_message())
+    kubernetes.end(job_name, "Complete")
+    await look(context, job_name)
+    before = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    changed = {"source": SOURCE, "optimization": {"activeDeadlineSeconds": 7200}}
+    gateway.put({**gateway.one(EDGE_MODELS, "vision", "digits"), "spec": changed})
+
+    assert await models.reconcile(context, Key("EdgeModel", "vision", "digits")) is None
+
+    assert gateway.one(OPTIMIZATION_JOBS, "vision", job_name) == before
+    assert condition(gateway.one(EDGE_MODELS, "vision", "digits"), "Ready") == ("True", "Optimized")
+
+
 async def test_an_unfinished_job_that_was_deleted_comes_back(
     gateway: FakeGateway, context: Context, job_name: str
 ) -> None:
