@@ -63,18 +63,32 @@ def job_spec(spec: EdgeModelSpec, accelerator: str) -> OptimizationJobSpec:
     )
 
 
-def wanted_jobs(model: str, spec: EdgeModelSpec, present: Iterable[str]) -> list[Wanted]:
+def wanted_jobs(
+    model: str, spec: EdgeModelSpec, present: Iterable[str], jobs: Sequence[ObservedJob] = ()
+) -> list[Wanted]:
     """Return the OptimizationJobs that a model needs: one for each accelerator that it names, or that is present.
+
+    Of `jobs`, those that have not ended and are for this very spec stay wanted while their accelerator is absent: it
+    may come back in a moment, and hours of work would be lost.
+    """
+    if spec.accelerators:
+        return [_wanted(model, spec, accelerator) for accelerator in spec.accelerators]
+    found = {accelerator: _wanted(model, spec, accelerator) for accelerator in present}
+    for job in jobs:
+        begun = _wanted(model, spec, job.accelerator)
+        if begun.name == job.name and not job.finished:
+            found[job.accelerator] = begun
+    return [found[accelerator] for accelerator in sorted(found)]
+
+
+def _wanted(model: str, spec: EdgeModelSpec, accelerator: str) -> Wanted:
+    """Return the OptimizationJob for an accelerator.
 
     Where it runs (`optimization`) is no input: changing a limit does not make a measured variant wrong.
     """
-    accelerators = spec.accelerators or sorted(present)
-    wanted = []
-    for accelerator in accelerators:
-        made = job_spec(spec, accelerator)
-        inputs = {key: value for key, value in made.wire().items() if key not in {"optimization", "suspend"}}
-        wanted.append(Wanted(job_name(model, accelerator, inputs), accelerator, made))
-    return wanted
+    made = job_spec(spec, accelerator)
+    inputs = {key: value for key, value in made.wire().items() if key not in {"optimization", "suspend"}}
+    return Wanted(job_name(model, accelerator, inputs), accelerator, made)
 
 
 def outdated(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted]) -> list[str]:

@@ -26,11 +26,17 @@ async def reconcile(context: Context, key: Key) -> float | None:
     metadata = document["metadata"]
     spec = EdgeModelSpec.model_validate(document["spec"])
     accelerators = await present(context)
-    possible = {name for name in accelerators if not unfit(context, name, asked=bool(spec.candidates))}
-    wanted = wanted_jobs(key.name, spec, possible)
     found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))
     mine = {item["metadata"]["name"]: item for item in found if owned_by(item, metadata["uid"])}
-    anew = outdated([_observed(item) for item in mine.values()], wanted)
+    before = [_observed(item) for item in mine.values()]
+    possible = {
+        name
+        for name in {*accelerators, *(job.accelerator for job in before)}
+        if not unfit(context, name, asked=bool(spec.candidates))
+    }
+    begun = [job for job in before if job.accelerator in possible]
+    wanted = wanted_jobs(key.name, spec, possible & accelerators, begun)
+    anew = outdated(before, wanted)
     for name in anew:
         await gateway.delete(OPTIMIZATION_JOBS, mine.pop(name))
     for job in wanted:

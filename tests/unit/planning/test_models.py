@@ -75,6 +75,29 @@ def test_accelerators_that_are_named_count_whether_present_or_not() -> None:
     assert [item.accelerator for item in wanted_jobs("digits", spec(accelerators=["b", "a"]), CPU)] == ["b", "a"]
 
 
+def test_what_was_begun_stays_wanted_while_its_accelerator_is_absent() -> None:
+    running = job(name_for("intel-npu"), JobReason.RUNNING, accelerator="intel-npu")
+    wanted = wanted_jobs("digits", spec(), CPU, [running])
+
+    assert [item.accelerator for item in wanted] == ["cpu", "intel-npu"]
+    assert superfluous([running], wanted, []) == []
+    found = model_status(EdgeModelStatus(), 7, wanted, [running], CPU, NOW)
+    assert [(variant.accelerator, variant.reason) for variant in found.variants] == [
+        ("cpu", "Pending"),
+        ("intel-npu", "WaitingForAccelerator"),
+    ]
+
+
+def test_what_ended_or_was_begun_for_another_spec_is_not_wanted_without_its_accelerator() -> None:
+    ended = job(name_for("intel-npu"), JobReason.GATES_FAILED, accelerator="intel-npu")
+    other = job(name_for("nvidia-gpu", gates=[]), JobReason.RUNNING, accelerator="nvidia-gpu")
+
+    wanted = wanted_jobs("digits", spec(), CPU, [ended, other])
+
+    assert [item.accelerator for item in wanted] == ["cpu"]
+    assert superfluous([ended, other], wanted, []) == [other.name]
+
+
 def test_a_change_of_gates_is_a_new_job_and_one_of_limits_is_not() -> None:
     assert name_for() != name_for(gates=[])
     assert name_for() == name_for(optimization={"activeDeadlineSeconds": 120})

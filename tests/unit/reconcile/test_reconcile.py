@@ -15,6 +15,7 @@ from skerry.kube.resources import (
     EDGE_DEPLOYMENTS,
     EDGE_MODELS,
     JOBS,
+    NODE_PROFILES,
     NODES,
     OPTIMIZATION_JOBS,
     PODS,
@@ -241,6 +242,23 @@ async def test_a_change_of_limits_leaves_what_has_succeeded(
 
     assert gateway.one(OPTIMIZATION_JOBS, "vision", job_name) == before
     assert condition(gateway.one(EDGE_MODELS, "vision", "digits"), "Ready") == ("True", "Optimized")
+
+
+async def test_a_running_optimization_outlives_a_moment_without_profiles(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str, profile: dict[str, Any]
+) -> None:
+    kubernetes.pod_of(job_name, None)
+    await look(context, job_name)
+    running = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    await gateway.delete(NODE_PROFILES, profile)
+    context.site.forget()
+
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+
+    assert gateway.one(OPTIMIZATION_JOBS, "vision", job_name) == running
+    model = gateway.one(EDGE_MODELS, "vision", "digits")
+    assert condition(model, "Ready") == ("False", "WaitingForAccelerator")
+    assert model["status"]["variants"][0]["reason"] == "WaitingForAccelerator"
 
 
 async def test_an_unfinished_job_that_was_deleted_comes_back(
