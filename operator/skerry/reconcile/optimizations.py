@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from skerry.api.conditions import merged
+from skerry.api.conditions import find, merged
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
 from skerry.api.reasons import ConditionType, JobReason
@@ -41,6 +41,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return None
     status = OptimizationJobStatus.model_validate(document.get("status", {}))
     if status.completion_time is not None:
+        await _stop(context, key, document, status)
         return None
     spec = OptimizationJobSpec.model_validate(document["spec"])
     job = await gateway.get(JOBS, key.namespace, key.name)
@@ -54,6 +55,20 @@ async def reconcile(context: Context, key: Key) -> float | None:
     if not mine or gone(job):
         return GONE_SECONDS  # one of the OptimizationJob that had this name before is the garbage collector's
     return await _follow(context, key, document, status, spec, job)
+
+
+async def _stop(context: Context, key: Key, document: Document, status: OptimizationJobStatus) -> None:
+    """Delete the batch Job of an optimization that the disk was too small for.
+
+    Kubernetes would replace the evicted pod for ever. This comes after the status, which would else begin it anew, and
+    is done by each look, because the one that ended it may not have come that far.
+    """
+    complete = find(status.conditions, ConditionType.COMPLETE)
+    if complete is None or complete.reason != JobReason.OUT_OF_DISK:
+        return
+    job = await context.gateway.get(JOBS, key.namespace, key.name)
+    if job is not None and owned_by(job, document["metadata"]["uid"]) and not gone(job):
+        await context.gateway.delete(JOBS, job)
 
 
 def _owner(document: Document, kind: str) -> str | None:
@@ -140,7 +155,7 @@ async def _afterwards(context: Context, job: Document, state: JobState) -> float
         await context.gateway.delete(JOBS, job)
         return GONE_SECONDS
     if state.phase is Phase.FAILED and state.reason is JobReason.OUT_OF_DISK:
-        await context.gateway.delete(JOBS, job)  # else Kubernetes would replace the evicted pod for ever
+        return 0.0  # to stop it, now that the status says so
     return POLL_SECONDS if state.phase is Phase.RUNNING else None
 
 

@@ -9,6 +9,7 @@ import pytest
 from skerry.api.jobcontract import ChosenVariant, JobResult, Progress, Stage
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Precision, Requirements, Technique
+from skerry.kube.errors import UnavailableError
 from skerry.kube.resources import (
     BUDGETS,
     DEPLOYMENTS,
@@ -259,6 +260,32 @@ async def test_a_running_optimization_outlives_a_moment_without_profiles(
     model = gateway.one(EDGE_MODELS, "vision", "digits")
     assert condition(model, "Ready") == ("False", "WaitingForAccelerator")
     assert model["status"]["variants"][0]["reason"] == "WaitingForAccelerator"
+
+
+async def test_a_job_that_filled_the_disk_is_removed_whatever_goes_wrong_meanwhile(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubernetes.pod_of(job_name, None)
+    pod = gateway.one(PODS, "vision", f"{job_name}-x")
+    told = 'Usage of EmptyDir volume "work" exceeds the limit "8Gi".'
+    gateway.put({**pod, "status": {"phase": "Failed", "reason": "Evicted", "message": told}})
+
+    async def refuse(*_: Any) -> None:
+        raise UnavailableError(told)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(gateway, "delete", refuse)
+        wait = await look(context, job_name)
+        with pytest.raises(UnavailableError):
+            await look(context, job_name)
+    await look(context, job_name)
+
+    assert wait == 0, "the next look is due at once"
+    assert await gateway.get(JOBS, "vision", job_name) is None
+    assert condition(gateway.one(OPTIMIZATION_JOBS, "vision", job_name), "Complete") == ("False", "OutOfDisk")
+    gateway.writes.clear()
+    await look(context, job_name)
+    assert gateway.writes == []
 
 
 async def test_an_unfinished_job_that_was_deleted_comes_back(
