@@ -326,7 +326,13 @@ class OptimizationSettings(ApiModel):
         description="Resources of the optimizer container; what is left out keeps the operator's default.",
     )
     active_deadline_seconds: int = Field(
-        default=3600, ge=60, le=604_800, description="How long one optimization may take, retries included."
+        default=3600,
+        ge=60,
+        le=604_800,
+        description=(
+            "How long one Job may take from its start, its pod's retries included; a Job that is begun anew, because "
+            "something could not be reached or its pod never started, has that time again."
+        ),
     )
     labels: LabelMap | None = Field(
         default=None, description="Extra labels of the Job and its pod, for queueing systems such as Kueue."

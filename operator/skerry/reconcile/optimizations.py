@@ -99,7 +99,10 @@ async def _follow(
         return None
     found = await context.gateway.list(PODS, key.namespace, f"batch.kubernetes.io/job-name={key.name}")
     pods = [pod for pod in found if owned_by(pod, job["metadata"]["uid"])]
-    state = assess(job, pods)
+    if _started(job) not in {None, status.start_time}:
+        # Another Job than the one seen before, or the same that was suspended: what that had done is done anew.
+        status = status.model_copy(update={"stage": Stage.WAITING, "progress_percent": 0})
+    state = assess(job, pods, status)
     progress = await _progress(context, key, state, newest(pods))
     await _report(context, document, status, spec, state, progress, job)
     return await _afterwards(context, job, state)

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from skerry.api.conditions import merged
 from skerry.api.jobcontract import JobResult, Progress, Stage
+from skerry.api.meta import Condition
+from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Precision, Technique, Verdict
 from skerry.planning.jobs import (
@@ -29,7 +32,13 @@ def batch(kind: str = "", reason: str = "") -> dict[str, Any]:
 def pod(code: int | None = None, told: str = "", **status: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
     if code is not None:
-        state = {"terminated": {"exitCode": code, "message": told, "reason": status.pop("oom", "")}}
+        ended = {
+            "exitCode": code,
+            "message": told,
+            "reason": status.pop("oom", ""),
+            "startedAt": status.pop("started", None),
+        }
+        state = {"terminated": ended}
     return {
         "metadata": {"name": "p", "creationTimestamp": "1"},
         "status": {"phase": "Running", "containerStatuses": [{"state": state}], **status},
@@ -38,6 +47,11 @@ def pod(code: int | None = None, told: str = "", **status: Any) -> dict[str, Any
 
 def result(reason: JobReason, message: str = "told") -> str:
     return JobResult(reason=reason, message=message).termination_message()
+
+
+def complete(reason: JobReason) -> list[Condition]:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    return list(merged((), "Complete", status=False, reason=reason, message="", generation=1, now=now))
 
 
 def summary(state: JobState) -> tuple[Phase, JobReason]:
@@ -65,7 +79,7 @@ def test_a_good_end_whose_result_is_lost_is_not_taken_for_good() -> None:
         ),
         (batch("Failed", "PodFailurePolicy"), [pod(137, oom="OOMKilled")], JobReason.OUT_OF_MEMORY),
         (batch("Failed", "PodFailurePolicy"), [pod(1)], JobReason.INTERNAL_ERROR),
-        (batch("Failed", "DeadlineExceeded"), [], JobReason.DEADLINE_EXCEEDED),
+        (batch("Failed", "DeadlineExceeded"), [pod(143, started="1")], JobReason.DEADLINE_EXCEEDED),
         (
             batch(),
             [pod(reason="Evicted", message='Usage of EmptyDir volume "work" exceeds the limit "8Gi".')],
@@ -92,6 +106,28 @@ def test_what_could_not_be_reached_is_tried_again_later() -> None:
     assert state.retry_at is not None
     assert (state.retry_at - datetime(2026, 11, 21, 12, tzinfo=UTC)).total_seconds() == RETRY_SECONDS
     assert "tried again" in state.message
+
+
+@pytest.mark.parametrize("pods", [[], [pod(phase="Pending")], [pod(137)]], ids=["none", "pending", "never located"])
+def test_time_that_only_went_by_with_waiting_is_no_failure(pods: list[dict[str, Any]]) -> None:
+    waiting = OptimizationJobStatus(conditions=complete(JobReason.PENDING))
+    state = assess(batch("Failed", "DeadlineExceeded"), pods, waiting)
+
+    assert summary(state) == (Phase.RETRY, JobReason.PENDING)
+    assert state.retry_at == datetime(2026, 11, 21, 12, tzinfo=UTC), "it has waited long enough"
+    assert "did not start" in state.message
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        OptimizationJobStatus(stage=Stage.FETCHING, conditions=complete(JobReason.PENDING)),
+        OptimizationJobStatus(conditions=complete(JobReason.RUNNING)),
+    ],
+)
+def test_a_pod_that_is_gone_when_the_time_is_over_was_seen_at_work(before: OptimizationJobStatus) -> None:
+    state = assess(batch("Failed", "DeadlineExceeded"), [], before)
+    assert summary(state) == (Phase.FAILED, JobReason.DEADLINE_EXCEEDED)
 
 
 def test_between_two_tries_the_reason_is_shown() -> None:

@@ -69,10 +69,10 @@ class Cluster:
         spec: dict[str, Any] = {"containers": []}
         self.gateway.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 
-    def end(self, name: str, kind: str, reason: str = "") -> None:
+    def end(self, name: str, kind: str, reason: str = "", started: str = "2026-11-21T11:59:00Z") -> None:
         job = self.gateway.one(JOBS, "vision", name)
         ended = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": "2026-11-21T12:00:00Z"}
-        self.gateway.put({**job, "status": {"conditions": [ended], "startTime": "2026-11-21T11:59:00Z"}})
+        self.gateway.put({**job, "status": {"conditions": [ended], "startTime": started}})
 
     def serve(self, name: str, *, device: str = "CPU", node: str = "node-1") -> None:
         """Have the pods of a Deployment run on a node."""
@@ -314,6 +314,47 @@ async def test_an_unreachable_registry_is_tried_again_after_a_while(
     assert await gateway.get(JOBS, "vision", job_name) is None
     await look(context, job_name)
     assert await gateway.get(JOBS, "vision", job_name) is not None
+
+
+async def test_a_pod_that_never_started_is_waited_for_again_and_one_that_did_is_not(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str
+) -> None:
+    kubernetes.end(job_name, "Failed", "DeadlineExceeded")
+    await look(context, job_name)
+    assert await gateway.get(JOBS, "vision", job_name) is None
+    await look(context, job_name)
+
+    again = gateway.one(JOBS, "vision", job_name)
+    gateway.put({**again, "status": {"startTime": "2026-11-21T12:59:00Z"}})
+    kubernetes.pod_of(job_name, None)
+    gateway.logs[f"{job_name}-x"] = Progress(stage=Stage.FETCHING, percent=5).line()
+    await look(context, job_name)
+    await gateway.delete(PODS, gateway.one(PODS, "vision", f"{job_name}-x"))
+    kubernetes.end(job_name, "Failed", "DeadlineExceeded", started="2026-11-21T12:59:00Z")
+    await look(context, job_name)
+
+    document = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert condition(document, "Complete") == ("False", "DeadlineExceeded")
+    assert "completionTime" in document["status"]
+
+
+async def test_what_an_earlier_job_did_does_not_count_for_one_that_only_waits(
+    gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str, clock: Any
+) -> None:
+    gateway.logs[f"{job_name}-x"] = Progress(stage=Stage.FETCHING, percent=5).line()
+    kubernetes.pod_of(job_name, 69, JobResult(reason=JobReason.SOURCE_UNREACHABLE, message="x").termination_message())
+    kubernetes.end(job_name, "Failed", "BackoffLimitExceeded")
+    clock.advance(await look(context, job_name) or 0)
+    await look(context, job_name)
+    await gateway.delete(PODS, gateway.one(PODS, "vision", f"{job_name}-x"))
+    await look(context, job_name)
+    kubernetes.end(job_name, "Failed", "DeadlineExceeded", started="2026-11-21T12:59:00Z")
+
+    await look(context, job_name)
+
+    document = gateway.one(OPTIMIZATION_JOBS, "vision", job_name)
+    assert condition(document, "Complete") == ("False", "Pending")
+    assert document["status"]["stage"] == "Waiting"
 
 
 async def test_suspending_changes_that_field_of_the_job_and_no_other(
