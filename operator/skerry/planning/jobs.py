@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from skerry.api.conditions import find
 from skerry.api.jobcontract import ExitCode, JobResult, Progress, Stage
-from skerry.api.reasons import JobReason
+from skerry.api.optimizationjob import OptimizationJobStatus
+from skerry.api.reasons import ConditionType, JobReason
 from skerry.api.types import CandidateResult, ModelFacts
 
 Document = dict[str, Any]
@@ -106,8 +108,35 @@ def _disk(pod: Document | None) -> str | None:
     return None
 
 
-def assess(job: Document, pods: list[Document]) -> JobState:
-    """Return the state of an optimization from its batch Job and the Job's pods."""
+def how_to_try_again(reason: JobReason, name: str, namespace: str, *, of_model: bool) -> str:
+    """Return what a user can do about an end whose cause is outside the spec; nothing for other reasons.
+
+    Args:
+        reason: How the optimization ended.
+        name: Name of the OptimizationJob.
+        namespace: Namespace of the OptimizationJob.
+        of_model: Whether an EdgeModel makes the OptimizationJob anew.
+    """
+    if reason not in _PUSHED | _OUTSIDE:
+        return ""
+    command = f"kubectl delete optimizationjob {name} --namespace {namespace}"
+    if not of_model:
+        return f"; to try again: `{command}`, then make it anew"
+    tag = ", or give what you have pushed another tag and name that" if reason in _PUSHED else ""
+    return f"; to try again: `{command}` (the EdgeModel makes it anew){tag}"
+
+
+_PUSHED: Final = frozenset(
+    {JobReason.BAD_MODEL, JobReason.BAD_DATA, JobReason.DIGEST_MISMATCH, JobReason.UNSUPPORTED_FORMAT}
+)
+_OUTSIDE: Final = frozenset({JobReason.BAD_CONFIGURATION, JobReason.OUT_OF_DISK, JobReason.INTERNAL_ERROR})
+
+
+def assess(job: Document, pods: list[Document], before: OptimizationJobStatus | None = None) -> JobState:
+    """Return the state of an optimization from its batch Job and the Job's pods.
+
+    `before` is what was seen of this Job earlier: when its time is over Kubernetes deletes the pods that still run.
+    """
     pod = newest(pods)
     if (text := _disk(pod)) is not None:
         advice = "the working folder was full: raise the operator's workSize or use a smaller model"
@@ -116,22 +145,36 @@ def assess(job: Document, pods: list[Document]) -> JobState:
         return _complete(pod)
     failed = _condition(job, "Failed")
     if failed is not None:
-        return _failed(failed, pod)
+        return _failed(failed, pod, ran=_ran(pods, before))
     return _underway(pod)
 
 
 def _complete(pod: Document | None) -> JobState:
     result = _result(pod)
     if result is None:
-        message = "the Job ended well, but its result is gone with its pod; delete the OptimizationJob to repeat it"
+        message = "the Job ended well, but its result is gone with its pod"
         return JobState(Phase.FAILED, JobReason.INTERNAL_ERROR, message)
     return JobState(Phase.FINISHED, result.reason, result.message, result)
 
 
-def _failed(failed: Document, pod: Document | None) -> JobState:
+def _ran(pods: list[Document], before: OptimizationJobStatus | None) -> bool:
+    """Tell whether a container of the Job has started; a pod that never began may show one that ended at no time."""
+    states = [each.get("state", {}) for pod in pods for each in pod.get("status", {}).get("containerStatuses", [])]
+    if any("running" in state or state.get("terminated", {}).get("startedAt") for state in states):
+        return True
+    complete = find(before.conditions, ConditionType.COMPLETE) if before else None
+    working = complete is not None and complete.reason == JobReason.RUNNING
+    return working or (before is not None and before.stage is not Stage.WAITING)
+
+
+def _failed(failed: Document, pod: Document | None, *, ran: bool) -> JobState:
+    since = datetime.fromisoformat(failed["lastTransitionTime"])
     if failed.get("reason") == "DeadlineExceeded":
-        message = "the Job did not end within spec.optimization.activeDeadlineSeconds"
-        return JobState(Phase.FAILED, JobReason.DEADLINE_EXCEEDED, message)
+        limit = "spec.optimization.activeDeadlineSeconds"
+        if ran:
+            return JobState(Phase.FAILED, JobReason.DEADLINE_EXCEEDED, f"the Job did not end within {limit}: raise it")
+        message = f"the Job's pod did not start within {limit}; it will be tried again"
+        return JobState(Phase.RETRY, JobReason.PENDING, message, retry_at=since)
     terminated, result = (_terminated(pod) if pod else None) or {}, _result(pod)
     code = terminated.get("exitCode")
     if terminated.get("reason") == "OOMKilled" or (code == _OOM_EXIT and result is None):
@@ -140,7 +183,6 @@ def _failed(failed: Document, pod: Document | None) -> JobState:
     if result is not None and code != ExitCode.UNAVAILABLE:
         return JobState(Phase.FAILED, result.reason, result.message, result)
     if code == ExitCode.UNAVAILABLE or (pod is None) or code == _TERMINATED:
-        since = datetime.fromisoformat(failed["lastTransitionTime"])
         reason = result.reason if result else JobReason.SOURCE_UNREACHABLE
         told = result.message if result else "the Job's pods went away before they ended"
         message = f"{told}; it will be tried again"

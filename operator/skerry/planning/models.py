@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from skerry.api.conditions import find, merged
 from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus, Variant, speedup
@@ -12,6 +13,7 @@ from skerry.api.types import Metric, Verdict
 from skerry.planning.naming import job_name
 
 KEEP = 3
+_DONE = frozenset({str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)})
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,19 @@ class ObservedJob:
     accelerator: str
     created: str
     status: OptimizationJobStatus
+    spec: OptimizationJobSpec | None = None
+    """None when another version wrote it in a form that is not known here."""
 
     @property
     def finished(self) -> bool:
         """Whether it ended for good."""
         return self.status.completion_time is not None
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether a result, or work that is under way, would be lost with it."""
+        reason = _complete_reason(self.status)
+        return reason in _DONE or (not self.finished and reason == JobReason.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -54,18 +64,63 @@ def job_spec(spec: EdgeModelSpec, accelerator: str) -> OptimizationJobSpec:
     )
 
 
-def wanted_jobs(model: str, spec: EdgeModelSpec, present: Iterable[str]) -> list[Wanted]:
+def wanted_jobs(
+    model: str, spec: EdgeModelSpec, present: Iterable[str], jobs: Sequence[ObservedJob] = ()
+) -> list[Wanted]:
     """Return the OptimizationJobs that a model needs: one for each accelerator that it names, or that is present.
 
-    Where it runs (`optimization`) is no input: changing a limit does not make a measured variant wrong.
+    Of `jobs`, those for this very spec stay wanted while their accelerator is absent, unless they came to nothing: it
+    may come back in a moment, and hours of work, or the variant that is served there, would be lost.
     """
-    accelerators = spec.accelerators or sorted(present)
-    wanted = []
-    for accelerator in accelerators:
-        made = job_spec(spec, accelerator)
-        inputs = {key: value for key, value in made.wire().items() if key not in {"optimization", "suspend"}}
-        wanted.append(Wanted(job_name(model, accelerator, inputs), accelerator, made))
-    return wanted
+    if spec.accelerators:
+        return [_wanted(model, spec, accelerator) for accelerator in spec.accelerators]
+    found = {accelerator: _wanted(model, spec, accelerator) for accelerator in present}
+    for job in jobs:
+        begun = _wanted(model, spec, job.accelerator)
+        if begun.name == job.name and (not job.finished or job.status.artifact):
+            found[job.accelerator] = begun
+    return [found[accelerator] for accelerator in sorted(found)]
+
+
+def _wanted(model: str, spec: EdgeModelSpec, accelerator: str) -> Wanted:
+    """Return the OptimizationJob for an accelerator."""
+    made = job_spec(spec, accelerator)
+    return Wanted(job_name(model, accelerator, inputs_of(made)), accelerator, made)
+
+
+def inputs_of(spec: OptimizationJobSpec) -> dict[str, Any]:
+    """Return what decides the result of an optimization, the way it is hashed.
+
+    Not where it runs (`optimization`) nor by which Secret sources are read: neither makes a measured variant wrong.
+    What has its default value is left out, so that a new field of a later version changes no name; but for the gates,
+    of which none is another wish than the default ones.
+    """
+    found = _without_empty(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    inputs = {key: value for key, value in found.items() if key not in {"optimization", "suspend"}}
+    return {**inputs, "gates": [gate.wire() for gate in spec.gates]}
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _without_empty(item) for key, item in value.items() if key != "credentialsSecretName"}
+    return {key: item for key, item in kept.items() if item not in (None, [], {})}
+
+
+def outdated(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted]) -> list[str]:
+    """Return the names of OptimizationJobs to make anew: they came to nothing, and would now be run otherwise.
+
+    What has succeeded, or is at work, stays whatever `optimization` says now; so does what a user has suspended.
+    """
+    now = {job.name: job.spec.optimization for job in wanted}
+    return sorted(
+        job.name
+        for job in jobs
+        if job.name in now and job.spec is not None and job.spec.optimization != now[job.name]
+        if not job.worth_keeping and not job.spec.suspend
+    )
 
 
 def superfluous(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted], serving: Iterable[str]) -> list[str]:
@@ -139,15 +194,14 @@ class _Answer:
 def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: frozenset[str]) -> _Answer:
     if not wanted:
         return _Answer(False, ModelReason.WAITING_FOR_NODES, "no NodeProfile yet: is the device probe running?")  # noqa: FBT003
-    done = {str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)}
-    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in done]
-    failing = [variant for variant in variants if variant.reason not in done and variant.reason not in _UNDERWAY]
+    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in _DONE]
+    failing = [variant for variant in variants if variant.reason not in _DONE and variant.reason not in _UNDERWAY]
     if failing:
         first = failing[0]
         told = "; ".join(f"{variant.accelerator}: {variant.message}" for variant in failing)
         kept = " The variant published before goes on serving." if first.artifact else ""
         return _Answer(False, first.reason, told + kept)  # noqa: FBT003
-    underway = [variant for variant in variants if variant.reason not in done and variant not in waiting]
+    underway = [variant for variant in variants if variant.reason not in _DONE and variant not in waiting]
     if underway:
         names = ", ".join(variant.accelerator for variant in underway)
         told = "; ".join(dict.fromkeys(variant.message for variant in underway if variant.message))

@@ -1,20 +1,24 @@
 """EdgeModel: an OptimizationJob for each accelerator, and what came of them."""
 
+from typing import Final
+
 from pydantic import ValidationError
 
 from skerry.api import labels
 from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
-from skerry.api.optimizationjob import OptimizationJobStatus
+from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
 from skerry.api.reasons import ConditionType
 from skerry.kube.gateway import Document
 from skerry.kube.resources import EDGE_MODELS, OPTIMIZATION_JOBS
 from skerry.manifests.common import owned_by, owner, recommended_labels
-from skerry.planning.models import ObservedJob, Wanted, model_status, superfluous, wanted_jobs
+from skerry.planning.models import ObservedJob, Wanted, model_status, outdated, superfluous, wanted_jobs
 from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report, unfit
+
+ANEW_SECONDS: Final = 1.0
 
 
 async def reconcile(context: Context, key: Key) -> float | None:
-    """Bring an EdgeModel's OptimizationJobs and status up to date."""
+    """Bring an EdgeModel's OptimizationJobs and status up to date; return when to look again."""
     gateway = context.gateway
     document = await gateway.get(EDGE_MODELS, key.namespace, key.name)
     if document is None or gone(document):
@@ -22,12 +26,22 @@ async def reconcile(context: Context, key: Key) -> float | None:
     metadata = document["metadata"]
     spec = EdgeModelSpec.model_validate(document["spec"])
     accelerators = await present(context)
-    possible = {name for name in accelerators if not unfit(context, name, asked=bool(spec.candidates))}
-    wanted = wanted_jobs(key.name, spec, possible)
     found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))
     mine = {item["metadata"]["name"]: item for item in found if owned_by(item, metadata["uid"])}
+    before = [_observed(item) for item in mine.values()]
+    possible = {
+        name
+        for name in {*accelerators, *(job.accelerator for job in before)}
+        if not unfit(context, name, asked=bool(spec.candidates))
+    }
+    begun = [job for job in before if job.accelerator in possible]
+    wanted = wanted_jobs(key.name, spec, possible & accelerators, begun)
+    anew = outdated(before, wanted)
+    for name in anew:
+        await gateway.delete(OPTIMIZATION_JOBS, mine.pop(name))
     for job in wanted:
-        if job.name not in mine:
+        # Not yet those just deleted: something may still hold them, and what is immutable cannot be applied over.
+        if job.name not in mine and job.name not in anew:
             made = await gateway.apply(_optimization(document, job))
             mine[job.name] = made
     observed = [_observed(item) for item in mine.values()]
@@ -43,7 +57,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
     serving = [variant.artifact for variant in status.variants if variant.artifact]
     for name in superfluous(observed, wanted, serving):
         await gateway.delete(OPTIMIZATION_JOBS, mine[name])
-    return None
+    return ANEW_SECONDS if anew else None
 
 
 def _optimization(model: Document, job: Wanted) -> Document:
@@ -72,4 +86,8 @@ def _observed(document: Document) -> ObservedJob:
         status = OptimizationJobStatus.model_validate(document.get("status", {}))
     except ValidationError:
         status = OptimizationJobStatus()  # written by another version; it will be written anew
-    return ObservedJob(metadata["name"], document["spec"]["accelerator"], metadata["creationTimestamp"], status)
+    try:
+        spec = OptimizationJobSpec.model_validate(document["spec"])
+    except ValidationError:
+        spec = None
+    return ObservedJob(metadata["name"], document["spec"]["accelerator"], metadata["creationTimestamp"], status, spec)

@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import Any, Final
 
-from skerry.api.conditions import merged
+from skerry.api.conditions import find, merged
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
 from skerry.api.reasons import ConditionType, JobReason
 from skerry.api.types import CandidateResult
 from skerry.kube.gateway import Document
-from skerry.kube.resources import JOBS, OPTIMIZATION_JOBS, PODS
+from skerry.kube.resources import EDGE_MODELS, JOBS, OPTIMIZATION_JOBS, PODS
 from skerry.manifests import job as manifest
 from skerry.manifests.common import owned_by
-from skerry.planning.jobs import JobState, Phase, ProgressState, assess, newest, read_progress
+from skerry.planning.jobs import JobState, Phase, ProgressState, assess, how_to_try_again, newest, read_progress
 from skerry.reconcile.base import (
     Context,
     Key,
@@ -41,18 +41,40 @@ async def reconcile(context: Context, key: Key) -> float | None:
         return None
     status = OptimizationJobStatus.model_validate(document.get("status", {}))
     if status.completion_time is not None:
+        await _stop(context, key, document, status)
         return None
     spec = OptimizationJobSpec.model_validate(document["spec"])
     job = await gateway.get(JOBS, key.namespace, key.name)
     if job is None:
         return await _begin(context, document, status, spec)
-    if not owned_by(job, document["metadata"]["uid"]):
+    mine = owned_by(job, document["metadata"]["uid"])
+    if not mine and _owner(job, OPTIMIZATION_JOBS.kind) != key.name:
         message = f"a Job named {key.name} exists already and is not Skerry's: rename or remove it"
         await _report(context, document, status, spec, _waiting(JobReason.PENDING, message), ProgressState())
         return FOREIGN_SECONDS
-    if gone(job):
-        return GONE_SECONDS
+    if not mine or gone(job):
+        return GONE_SECONDS  # one of the OptimizationJob that had this name before is the garbage collector's
     return await _follow(context, key, document, status, spec, job)
+
+
+async def _stop(context: Context, key: Key, document: Document, status: OptimizationJobStatus) -> None:
+    """Delete the batch Job of an optimization that the disk was too small for.
+
+    Kubernetes would replace the evicted pod for ever. This comes after the status, which would else begin it anew, and
+    is done by each look, because the one that ended it may not have come that far.
+    """
+    complete = find(status.conditions, ConditionType.COMPLETE)
+    if complete is None or complete.reason != JobReason.OUT_OF_DISK:
+        return
+    job = await context.gateway.get(JOBS, key.namespace, key.name)
+    if job is not None and owned_by(job, document["metadata"]["uid"]) and not gone(job):
+        await context.gateway.delete(JOBS, job)
+
+
+def _owner(document: Document, kind: str) -> str | None:
+    """Return the name of the object of a kind that controls this one."""
+    references = document["metadata"].get("ownerReferences", [])
+    return next((item["name"] for item in references if item.get("controller") and item.get("kind") == kind), None)
 
 
 def _waiting(reason: JobReason, message: str) -> JobState:
@@ -77,7 +99,10 @@ async def _follow(
         return None
     found = await context.gateway.list(PODS, key.namespace, f"batch.kubernetes.io/job-name={key.name}")
     pods = [pod for pod in found if owned_by(pod, job["metadata"]["uid"])]
-    state = assess(job, pods)
+    if _started(job) not in {None, status.start_time}:
+        # Another Job than the one seen before, or the same that was suspended: what that had done is done anew.
+        status = status.model_copy(update={"stage": Stage.WAITING, "progress_percent": 0})
+    state = assess(job, pods, status)
     progress = await _progress(context, key, state, newest(pods))
     await _report(context, document, status, spec, state, progress, job)
     return await _afterwards(context, job, state)
@@ -133,7 +158,7 @@ async def _afterwards(context: Context, job: Document, state: JobState) -> float
         await context.gateway.delete(JOBS, job)
         return GONE_SECONDS
     if state.phase is Phase.FAILED and state.reason is JobReason.OUT_OF_DISK:
-        await context.gateway.delete(JOBS, job)  # else Kubernetes would replace the evicted pod for ever
+        return 0.0  # to stop it, now that the status says so
     return POLL_SECONDS if state.phase is Phase.RUNNING else None
 
 
@@ -151,6 +176,9 @@ async def _report(
     ended = state.phase in {Phase.FINISHED, Phase.FAILED}
     good = ended and state.reason in {JobReason.SUCCEEDED, JobReason.BASELINE_ONLY}
     message = state.message or _running(progress)
+    if ended:
+        metadata, of_model = document["metadata"], _owner(document, EDGE_MODELS.kind) is not None
+        message += how_to_try_again(state.reason, metadata["name"], metadata["namespace"], of_model=of_model)
     conditions = merged(
         conditions_of(document),
         ConditionType.COMPLETE,

@@ -5,10 +5,21 @@ from typing import Any
 
 import pytest
 
+from skerry.api.conditions import merged
 from skerry.api.jobcontract import JobResult, Progress, Stage
+from skerry.api.meta import Condition
+from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Precision, Technique, Verdict
-from skerry.planning.jobs import RETRY_SECONDS, JobState, Phase, assess, newest, read_progress
+from skerry.planning.jobs import (
+    RETRY_SECONDS,
+    JobState,
+    Phase,
+    assess,
+    how_to_try_again,
+    newest,
+    read_progress,
+)
 
 FAILED_AT = "2026-11-21T12:00:00Z"
 
@@ -21,7 +32,13 @@ def batch(kind: str = "", reason: str = "") -> dict[str, Any]:
 def pod(code: int | None = None, told: str = "", **status: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
     if code is not None:
-        state = {"terminated": {"exitCode": code, "message": told, "reason": status.pop("oom", "")}}
+        ended = {
+            "exitCode": code,
+            "message": told,
+            "reason": status.pop("oom", ""),
+            "startedAt": status.pop("started", None),
+        }
+        state = {"terminated": ended}
     return {
         "metadata": {"name": "p", "creationTimestamp": "1"},
         "status": {"phase": "Running", "containerStatuses": [{"state": state}], **status},
@@ -30,6 +47,11 @@ def pod(code: int | None = None, told: str = "", **status: Any) -> dict[str, Any
 
 def result(reason: JobReason, message: str = "told") -> str:
     return JobResult(reason=reason, message=message).termination_message()
+
+
+def complete(reason: JobReason) -> list[Condition]:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    return list(merged((), "Complete", status=False, reason=reason, message="", generation=1, now=now))
 
 
 def summary(state: JobState) -> tuple[Phase, JobReason]:
@@ -57,7 +79,7 @@ def test_a_good_end_whose_result_is_lost_is_not_taken_for_good() -> None:
         ),
         (batch("Failed", "PodFailurePolicy"), [pod(137, oom="OOMKilled")], JobReason.OUT_OF_MEMORY),
         (batch("Failed", "PodFailurePolicy"), [pod(1)], JobReason.INTERNAL_ERROR),
-        (batch("Failed", "DeadlineExceeded"), [], JobReason.DEADLINE_EXCEEDED),
+        (batch("Failed", "DeadlineExceeded"), [pod(143, started="1")], JobReason.DEADLINE_EXCEEDED),
         (
             batch(),
             [pod(reason="Evicted", message='Usage of EmptyDir volume "work" exceeds the limit "8Gi".')],
@@ -86,6 +108,28 @@ def test_what_could_not_be_reached_is_tried_again_later() -> None:
     assert "tried again" in state.message
 
 
+@pytest.mark.parametrize("pods", [[], [pod(phase="Pending")], [pod(137)]], ids=["none", "pending", "never located"])
+def test_time_that_only_went_by_with_waiting_is_no_failure(pods: list[dict[str, Any]]) -> None:
+    waiting = OptimizationJobStatus(conditions=complete(JobReason.PENDING))
+    state = assess(batch("Failed", "DeadlineExceeded"), pods, waiting)
+
+    assert summary(state) == (Phase.RETRY, JobReason.PENDING)
+    assert state.retry_at == datetime(2026, 11, 21, 12, tzinfo=UTC), "it has waited long enough"
+    assert "did not start" in state.message
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        OptimizationJobStatus(stage=Stage.FETCHING, conditions=complete(JobReason.PENDING)),
+        OptimizationJobStatus(conditions=complete(JobReason.RUNNING)),
+    ],
+)
+def test_a_pod_that_is_gone_when_the_time_is_over_was_seen_at_work(before: OptimizationJobStatus) -> None:
+    state = assess(batch("Failed", "DeadlineExceeded"), [], before)
+    assert summary(state) == (Phase.FAILED, JobReason.DEADLINE_EXCEEDED)
+
+
 def test_between_two_tries_the_reason_is_shown() -> None:
     state = assess(batch(), [pod(69, result(JobReason.SOURCE_UNREACHABLE))])
     assert summary(state) == (Phase.RUNNING, JobReason.SOURCE_UNREACHABLE)
@@ -96,6 +140,17 @@ def test_a_pod_that_cannot_be_placed_says_so_in_the_schedulers_words() -> None:
     state = assess(batch(), [pod(phase="Pending", conditions=[waiting])])
     assert summary(state) == (Phase.RUNNING, JobReason.PENDING)
     assert "0/3 nodes are available" in state.message
+
+
+def test_how_to_try_again_is_told_where_a_change_of_the_spec_does_not_help() -> None:
+    pushed = how_to_try_again(JobReason.BAD_DATA, "j", "vision", of_model=True)
+    assert "`kubectl delete optimizationjob j --namespace vision` (the EdgeModel makes it anew)" in pushed
+    assert "another tag" in pushed
+    refused = how_to_try_again(JobReason.BAD_CONFIGURATION, "j", "vision", of_model=True)
+    assert "kubectl delete" in refused
+    assert "another tag" not in refused
+    assert "then make it anew" in how_to_try_again(JobReason.BAD_MODEL, "j", "vision", of_model=False)
+    assert how_to_try_again(JobReason.OUT_OF_MEMORY, "j", "vision", of_model=True) == ""
 
 
 def test_the_newest_pod_counts() -> None:

@@ -1,5 +1,6 @@
 """What an EdgeModel needs and what its status says."""
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
 from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Metric, MetricFigure, Precision, Technique
-from skerry.planning.models import ObservedJob, model_status, superfluous, wanted_jobs
+from skerry.planning.models import ObservedJob, model_status, outdated, superfluous, wanted_jobs
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CPU = frozenset({"cpu"})
@@ -72,6 +73,39 @@ def test_one_job_for_each_accelerator_that_is_present() -> None:
 
 def test_accelerators_that_are_named_count_whether_present_or_not() -> None:
     assert [item.accelerator for item in wanted_jobs("digits", spec(accelerators=["b", "a"]), CPU)] == ["b", "a"]
+
+
+def test_what_was_begun_stays_wanted_while_its_accelerator_is_absent() -> None:
+    running = job(name_for("intel-npu"), JobReason.RUNNING, accelerator="intel-npu")
+    wanted = wanted_jobs("digits", spec(), CPU, [running])
+
+    assert [item.accelerator for item in wanted] == ["cpu", "intel-npu"]
+    assert superfluous([running], wanted, []) == []
+    found = model_status(EdgeModelStatus(), 7, wanted, [running], CPU, NOW)
+    assert [(variant.accelerator, variant.reason) for variant in found.variants] == [
+        ("cpu", "Pending"),
+        ("intel-npu", "WaitingForAccelerator"),
+    ]
+
+
+def test_what_ended_or_was_begun_for_another_spec_is_not_wanted_without_its_accelerator() -> None:
+    ended = job(name_for("intel-npu"), JobReason.GATES_FAILED, accelerator="intel-npu")
+    other = job(name_for("nvidia-gpu", gates=[]), JobReason.RUNNING, accelerator="nvidia-gpu")
+
+    wanted = wanted_jobs("digits", spec(), CPU, [ended, other])
+
+    assert [item.accelerator for item in wanted] == ["cpu"]
+    assert superfluous([ended, other], wanted, []) == [other.name]
+
+
+def test_names_stay_the_same_from_version_to_version() -> None:
+    """Another name would have every model of every site optimized again."""
+    whole = {"uri": "oci://r/m:1", "credentialsSecretName": "mine"}
+    data = {"uri": "pvc://data/x.npz", "sha256": "0" * 64}
+    assert [name_for(), name_for(source=whole), name_for(evaluation=data, objective="Balanced")] == [
+        *["digits-cpu-15bc2e06"] * 2,
+        "digits-cpu-5f0ed209",
+    ]
 
 
 def test_a_change_of_gates_is_a_new_job_and_one_of_limits_is_not() -> None:
@@ -155,3 +189,27 @@ def test_what_is_served_or_wanted_is_never_deleted_and_what_runs_unwanted_goes_a
         job("unwanted", JobReason.RUNNING, created="6"),
     ]
     assert superfluous(jobs, wanted, ["oci://r/m@sha256:1"]) == ["job1", "job2", "job3", "unwanted"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "again"),
+    [
+        (JobReason.GATES_FAILED, True),
+        (JobReason.BAD_MODEL, True),
+        (JobReason.PENDING, True),
+        (JobReason.SOURCE_UNREACHABLE, True),
+        (JobReason.RUNNING, False),
+        (JobReason.SUCCEEDED, False),
+        (JobReason.BASELINE_ONLY, False),
+    ],
+)
+def test_what_came_to_nothing_is_made_anew_when_it_would_be_run_otherwise(reason: JobReason, *, again: bool) -> None:
+    wanted = wanted_jobs("digits", spec(optimization={"activeDeadlineSeconds": 7200}), CPU)
+    (before,) = wanted_jobs("digits", spec(), CPU)
+    found = dataclasses.replace(job(before.name, reason), spec=before.spec)
+
+    assert outdated([found], wanted) == ([before.name] if again else [])
+    assert outdated([dataclasses.replace(found, spec=wanted[0].spec)], wanted) == []
+    assert outdated([dataclasses.replace(found, spec=None)], wanted) == [], "in a form that is not known here"
+    suspended = before.spec.model_copy(update={"suspend": True})
+    assert outdated([dataclasses.replace(found, spec=suspended)], wanted) == []
