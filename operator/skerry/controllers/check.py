@@ -18,7 +18,7 @@ _POLICIES = Resource(_ADMISSION, "v1", "validatingadmissionpolicies", "Validatin
 _BINDINGS = Resource(
     _ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
 )
-POLICIES = ("probe-own-node", "operator-secrets", "operator-nodes")
+POLICIES = ("probe-own-node", "operator-secrets", "operator-pods", "operator-nodes")
 TIMEOUT_SECONDS = 10
 # What the registry's API answers at its root: with and without credentials.
 _REGISTRY_ANSWERS = {200, 401}
