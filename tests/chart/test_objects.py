@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from skerry.controllers.check import POLICIES
 from skerry.controllers.settings import Settings
 from tests.chart.conftest import CHART, EXTERNAL, NAMESPACE, ROOT, Document, Render, Rendered
 
@@ -151,6 +152,13 @@ def test_the_installation_can_be_tested(default: Rendered) -> None:
         "edge-test-registry": [f"registry,registry.{NAMESPACE}.svc:5000,registry-nodes.{NAMESPACE}.svc:5000"],
         "edge-test-volume": ["volume"],
     }
+
+
+def test_every_policy_is_looked_at(default: Rendered) -> None:
+    expected = {f"edge-{suffix}" for suffix in POLICIES}
+
+    assert default.of("ValidatingAdmissionPolicy").keys() == expected
+    assert default.of("ValidatingAdmissionPolicyBinding").keys() == expected
 
 
 def test_the_volume_is_mounted_after_it_was_pushed(default: Rendered) -> None:

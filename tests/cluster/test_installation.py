@@ -64,6 +64,7 @@ def test_the_charts_own_tests_pass(skerry: Cluster) -> None:
         "a probe may not write the NodeProfile of another node",
         "the operator may not write Secrets that are not its own",
         "the operator may not write anything else of Nodes",
+        "the operator may not delete pods of others",
         f"registry-nodes.{SYSTEM}.svc:5000 refuses DELETE",
         "this node pulls from the embedded registry without any configuration",
     ):

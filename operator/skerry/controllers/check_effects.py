@@ -175,10 +175,14 @@ def check_probe() -> None:
 
 
 def check_operator(namespace: str) -> None:
-    """The operator's account may write its own labels and Secrets, and no others."""
+    """The operator's account may write its own labels and Secrets, and no others; nor may it touch others' pods.
+
+    This very pod is one that is not the operator's to touch.
+    """
     query = "fieldManager=helm-test&force=true&dryRun=All"
     node = f"/api/v1/nodes/{os.environ['NODE_NAME']}"
     secrets = f"/api/v1/namespaces/{namespace}/secrets"
+    pod = f"/api/v1/namespaces/{namespace}/pods/{os.environ['POD_NAME']}"
 
     def labelled(label: str) -> tuple[str, dict[str, Any]]:
         metadata = {"name": os.environ["NODE_NAME"], "labels": {label: "true"}}
@@ -197,19 +201,24 @@ def check_operator(namespace: str) -> None:
         expect(status in {http.HTTPStatus.OK, http.HTTPStatus.CREATED}, f"the operator may write {what}", found)
     cordon = {"apiVersion": "v1", "kind": "Node", "spec": {"unschedulable": True}}
     cordon["metadata"] = {"name": os.environ["NODE_NAME"]}
-    for what, (path, document) in (
-        ("other labels on Nodes", labelled("example.com/helm-test")),
-        ("anything else of Nodes", (f"{node}?{query}", cordon)),
-        ("Secrets that are not its own", secret("helm-test-push")),
-        ("Secrets of other names", secret("helm-test", **ours)),
-    ):
+    annotated: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod"}
+    annotated["metadata"] = {"name": os.environ["POD_NAME"], "annotations": {"example.com/helm-test": "true"}}
+    refused: list[tuple[str, str, tuple[str, dict[str, Any] | None]]] = [
+        ("write other labels on Nodes", "PATCH", labelled("example.com/helm-test")),
+        ("write anything else of Nodes", "PATCH", (f"{node}?{query}", cordon)),
+        ("write Secrets that are not its own", "PATCH", secret("helm-test-push")),
+        ("write Secrets of other names", "PATCH", secret("helm-test", **ours)),
+        ("write pods of others", "PATCH", (f"{pod}?{query}", annotated)),
+        ("delete pods of others", "DELETE", (f"{pod}?dryRun=All", None)),
+    ]
+    for what, method, request in refused:
 
-        def wrong(path: str = path, document: dict[str, Any] = document) -> str:
-            status, _, found = kubernetes("PATCH", path, document)
+        def wrong(method: str = method, request: tuple[str, dict[str, Any] | None] = request) -> str:
+            status, _, found = kubernetes(method, *request)
             told = "the operator may" in str(found)
             return "" if status == http.HTTPStatus.FORBIDDEN and told else str(found)
 
-        eventually(wrong, f"the operator may not write {what}")
+        eventually(wrong, f"the operator may not {what}")
 
 
 def main(arguments: list[str]) -> int:
