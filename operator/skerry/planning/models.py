@@ -10,6 +10,7 @@ from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatu
 from skerry.api.reasons import ConditionType, JobReason, ModelReason
 from skerry.api.types import Metric, Verdict
 from skerry.planning.naming import job_name
+from skerry.planning.preference import best_first
 
 KEEP = 3
 _DONE = frozenset({str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)})
@@ -273,7 +274,7 @@ def model_status(
         observed_generation=generation,
         digest=digest,
         model=facts,
-        variants=variants,
+        variants=best_first(variants, wanted[0].spec) if wanted else [],
         variants_ready=f"{len(published)}/{len(variants)}",
         best=f"{fastest.framework}/{fastest.precision}" if fastest and fastest.framework else "",
         speedup=_speedup(fastest) if fastest else "",

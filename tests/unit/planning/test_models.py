@@ -126,6 +126,15 @@ def test_a_published_variant_makes_the_model_ready() -> None:
     assert found.observed_generation == 7
 
 
+def test_variants_are_listed_in_the_order_of_the_objective() -> None:
+    present = frozenset({"cpu", "intel-npu"})
+    jobs = [
+        job(name_for(name), JobReason.SUCCEEDED, accelerator=name, artifact=f"oci://r/{name}@sha256:1")
+        for name in sorted(present)
+    ]
+    assert [variant.accelerator for variant in status(jobs, present).variants] == ["intel-npu", "cpu"]
+
+
 def test_the_baseline_alone_is_said_to_be_that() -> None:
     found = status([job(name_for(), JobReason.BASELINE_ONLY, artifact="oci://r/m@sha256:1")])
     assert ready(found)[:2] == ("True", "BaselineOnly")
