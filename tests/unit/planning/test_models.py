@@ -11,7 +11,7 @@ from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
 from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Metric, MetricFigure, Precision, Technique
-from skerry.planning.models import ObservedJob, model_status, outdated, superfluous, wanted_jobs
+from skerry.planning.models import Known, ObservedJob, model_status, outdated, superfluous, wanted_jobs
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CPU = frozenset({"cpu"})
@@ -48,7 +48,8 @@ def job(
 
 def status(jobs: list[ObservedJob], present: frozenset[str] = CPU, **fields: Any) -> EdgeModelStatus:
     wanted = wanted_jobs("digits", spec(**fields), present)
-    return model_status(EdgeModelStatus(), 7, wanted, jobs, present, NOW)
+    known = Known(present, {"zzz": "the catalogue has no accelerator 'zzz'"})
+    return model_status(EdgeModelStatus(), 7, wanted, jobs, known, NOW)
 
 
 def ready(found: EdgeModelStatus) -> tuple[str, str, str]:
@@ -81,7 +82,7 @@ def test_what_was_begun_stays_wanted_while_its_accelerator_is_absent() -> None:
 
     assert [item.accelerator for item in wanted] == ["cpu", "intel-npu"]
     assert superfluous([running], wanted, []) == []
-    found = model_status(EdgeModelStatus(), 7, wanted, [running], CPU, NOW)
+    found = model_status(EdgeModelStatus(), 7, wanted, [running], Known(CPU), NOW)
     assert [(variant.accelerator, variant.reason) for variant in found.variants] == [
         ("cpu", "Pending"),
         ("intel-npu", "WaitingForAccelerator"),
@@ -112,6 +113,17 @@ def test_an_accelerator_that_nobody_has_is_waited_for_by_name() -> None:
     assert found[:2] == ("False", "WaitingForAccelerator")
     assert "intel-npu" in found[2]
     assert "the nodes have cpu" in found[2]
+
+
+def test_an_accelerator_that_is_none_is_not_said_to_be_absent() -> None:
+    found = status([], accelerators=["zzz", "intel-npu"])
+    assert ready(found)[2] == (
+        "the catalogue has no accelerator 'zzz'; no node has the accelerator intel-npu; the nodes have cpu"
+    )
+    assert found.variants[0].message == "the catalogue has no accelerator 'zzz'"
+    meanwhile = ready(status([], accelerators=["zzz", "cpu"]))
+    assert meanwhile[1] == "Optimizing"
+    assert meanwhile[2].endswith("; the catalogue has no accelerator 'zzz'")
 
 
 def test_a_job_under_way_is_optimizing() -> None:
