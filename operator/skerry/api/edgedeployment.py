@@ -59,7 +59,10 @@ class Placement(ApiModel):
     replicas: int = Field(default=1, ge=0, le=1000, description="How many pods serve the model, with mode Replicas.")
     accelerators: Annotated[list[Name], Field(max_length=32, json_schema_extra=list_set())] = Field(
         default_factory=list,
-        description="Accelerators in the order of preference; empty means the model's variants in their order.",
+        description=(
+            "Accelerators in the order of preference; empty means those of the model's variants, the best by the "
+            "model's objective first."
+        ),
     )
     fallback: Fallback = Field(
         default=Fallback.DENY,

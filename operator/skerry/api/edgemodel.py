@@ -105,7 +105,8 @@ class EdgeModelStatus(StatusModel):
     digest: Sha256 | None = Field(default=None, description="SHA-256 of the source model.")
     model: ModelFacts | None = Field(default=None, description="What inspection found in the source model.")
     variants: Annotated[list[Variant], Field(max_length=32, json_schema_extra=list_map("accelerator"))] = Field(
-        default_factory=list, description="One variant for each accelerator."
+        default_factory=list,
+        description="One variant for each accelerator: the published ones first, in the order of the objective.",
     )
     variants_ready: ShortText = Field(default="", description="How many of the variants are published, as 1/2.")
     best: ShortText = Field(default="", description="Framework and precision of the fastest variant.")

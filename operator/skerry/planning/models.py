@@ -1,7 +1,7 @@
 """What an EdgeModel needs next, and what its status says; pure."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatu
 from skerry.api.reasons import ConditionType, JobReason, ModelReason
 from skerry.api.types import Metric, Verdict
 from skerry.planning.naming import job_name
+from skerry.planning.preference import best_first
 
 KEEP = 3
 _DONE = frozenset({str(JobReason.SUCCEEDED), str(JobReason.BASELINE_ONLY)})
@@ -143,7 +144,28 @@ def superfluous(jobs: Sequence[ObservedJob], wanted: Sequence[Wanted], serving: 
     return sorted(gone)
 
 
-def _variant(wanted: Wanted, jobs: Sequence[ObservedJob], present: frozenset[str]) -> Variant:
+@dataclass(frozen=True)
+class Known:
+    """What is known of accelerators.
+
+    Attributes:
+        present: Those of which a node has a healthy one.
+        unfit: Why nothing can be optimized for some, whether present or not.
+        asked: Whether the user names those that are wanted; else one that has gone is not waited for.
+    """
+
+    present: frozenset[str]
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    asked: bool = False
+
+    def missing(self, accelerator: str) -> str:
+        """Return what an accelerator is waited for; nothing when it can be used."""
+        if accelerator in self.unfit:
+            return self.unfit[accelerator]
+        return "" if accelerator in self.present else f"no node has the accelerator {accelerator!r}"
+
+
+def _variant(wanted: Wanted, jobs: Sequence[ObservedJob], known: Known) -> Variant:
     """Return the variant of an accelerator: from the wanted job when it has one, else the last that was published."""
     mine = next((job for job in jobs if job.name == wanted.name), None)
     published = [job for job in jobs if job.accelerator == wanted.accelerator and job.status.artifact is not None]
@@ -152,9 +174,9 @@ def _variant(wanted: Wanted, jobs: Sequence[ObservedJob], present: frozenset[str
     complete = find(mine.status.conditions, ConditionType.COMPLETE) if mine else None
     reason = complete.reason if complete else str(JobReason.PENDING)
     message = complete.message if complete else "its OptimizationJob is about to begin"
-    if wanted.accelerator not in present and (mine is None or not mine.finished):
-        reason = str(JobReason.WAITING_FOR_ACCELERATOR)
-        message = f"no node has the accelerator {wanted.accelerator!r}"
+    missing = known.missing(wanted.accelerator)
+    if missing and (mine is None or not mine.finished):
+        reason, message = str(JobReason.WAITING_FOR_ACCELERATOR), missing
     base = Variant(
         accelerator=wanted.accelerator, optimization_job_name=wanted.name, reason=reason, message=message[:2048]
     )
@@ -191,10 +213,19 @@ class _Answer:
     message: str
 
 
-def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: frozenset[str]) -> _Answer:
+def _waiting(variants: Sequence[Variant], known: Known) -> str:
+    """Return which accelerators variants wait for, and why that may be in vain."""
+    unfit = [known.unfit[variant.accelerator] for variant in variants if variant.accelerator in known.unfit]
+    absent = ", ".join(variant.accelerator for variant in variants if variant.accelerator not in known.unfit)
+    have = ", ".join(sorted(known.present)) or "none"
+    told = [f"no node has the accelerator {absent}; the nodes have {have}"] if absent else []
+    return "; ".join([*unfit, *told])
+
+
+def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], known: Known) -> _Answer:
     if not wanted:
         return _Answer(False, ModelReason.WAITING_FOR_NODES, "no NodeProfile yet: is the device probe running?")  # noqa: FBT003
-    waiting = [variant for variant in variants if variant.accelerator not in present and variant.reason not in _DONE]
+    waiting = [variant for variant in variants if known.missing(variant.accelerator) and variant.reason not in _DONE]
     failing = [variant for variant in variants if variant.reason not in _DONE and variant.reason not in _UNDERWAY]
     if failing:
         first = failing[0]
@@ -206,12 +237,11 @@ def _ready(variants: Sequence[Variant], wanted: Sequence[Wanted], present: froze
         names = ", ".join(variant.accelerator for variant in underway)
         told = "; ".join(dict.fromkeys(variant.message for variant in underway if variant.message))
         reason = next((variant.reason for variant in underway if variant.reason in _MISSED), ModelReason.OPTIMIZING)
-        return _Answer(False, reason or "", f"optimizing for {names}: {told}".rstrip(": "))  # noqa: FBT003
-    if waiting:
-        names = ", ".join(variant.accelerator for variant in waiting)
-        have = ", ".join(sorted(present)) or "none"
-        message = f"no node has the accelerator {names}; the nodes have {have}"
-        return _Answer(False, ModelReason.WAITING_FOR_ACCELERATOR, message)  # noqa: FBT003
+        vain = [known.unfit[variant.accelerator] for variant in waiting if variant.accelerator in known.unfit]
+        message = "; ".join([f"optimizing for {names}: {told}".rstrip(": "), *vain])
+        return _Answer(False, reason or "", message)  # noqa: FBT003
+    if waiting and (known.asked or len(waiting) == len(variants)):
+        return _Answer(False, ModelReason.WAITING_FOR_ACCELERATOR, _waiting(waiting, known))  # noqa: FBT003
     told = "; ".join(f"{variant.accelerator}: {variant.message}" for variant in variants)
     baseline = all(variant.reason == JobReason.BASELINE_ONLY for variant in variants)
     return _Answer(True, ModelReason.BASELINE_ONLY if baseline else ModelReason.OPTIMIZED, told)  # noqa: FBT003
@@ -258,16 +288,16 @@ def model_status(
     generation: int,
     wanted: Sequence[Wanted],
     jobs: Sequence[ObservedJob],
-    present: frozenset[str],
+    known: Known,
     now: datetime,
 ) -> EdgeModelStatus:
     """Return a model's status as it follows from what was observed; `before` only keeps transition times."""
-    variants = [_variant(item, jobs, present) for item in wanted]
+    variants = [_variant(item, jobs, known) for item in wanted]
     names = {item.name for item in wanted}
     current = [job for job in jobs if job.name in names]
     digest = next((job.status.digest for job in current if job.status.digest), None)
     facts = next((job.status.model for job in current if job.status.model), None)
-    ready = _ready(variants, wanted, present)
+    ready = _ready(variants, wanted, known)
     published = [variant for variant in variants if variant.artifact]
     fastest = max(published, key=_gain, default=None)
     optimized = _Answer(ready.status, ready.reason, f"{len(published)} of {len(variants)} variants published")
@@ -291,7 +321,7 @@ def model_status(
         observed_generation=generation,
         digest=digest,
         model=facts,
-        variants=variants,
+        variants=best_first(variants, wanted[0].spec) if wanted else [],
         variants_ready=f"{len(published)}/{len(variants)}",
         best=f"{fastest.framework}/{fastest.precision}" if fastest and fastest.framework else "",
         speedup=_speedup(fastest) if fastest else "",

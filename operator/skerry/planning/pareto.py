@@ -66,23 +66,37 @@ def choose(
     return min(eligible, key=rank).name if eligible else None
 
 
-def _nearest_to_ideal(points: Sequence[Point], evaluation: EvaluationMetric) -> str | None:
-    """Return the point nearest to the best of each dimension that all have, each scaled to 0..1 over the points."""
-    if not points:
-        return None
-    rows = {point.name: _losses(point, evaluation) for point in points}
-    shared = [metric for metric in DIMENSIONS if all(metric in row for row in rows.values())]
+def losses(
+    points: Sequence[Point], objective: Objective, evaluation: EvaluationMetric = EvaluationMetric.ACCURACY
+) -> dict[str, float]:
+    """Return how far each point is from what the objective wants, less is better; not of those without its figure."""
+    if objective is Objective.BALANCED:
+        return _distances({point.name: _losses(point, evaluation) for point in points})
+    metric = Metric(objective.value)
+    return {point.name: _loss(point, metric, evaluation) for point in points if metric in point.figures}
 
-    def distance(row: Losses) -> float:
-        total = 0.0
-        for metric in shared:
-            column = [other[metric] for other in rows.values()]
-            best, worst = min(column), max(column)
-            total += ((row[metric] - best) / (worst - best)) ** 2 if worst > best else 0.0
-        return total
+
+def _shared(rows: Mapping[str, Losses]) -> list[Metric]:
+    return [metric for metric in DIMENSIONS if rows and all(metric in row for row in rows.values())]
+
+
+def _distances(rows: Mapping[str, Losses]) -> dict[str, float]:
+    """Return each point's distance to the best of each dimension that all have, each scaled to 0..1 over the points."""
+    totals = dict.fromkeys(rows, 0.0)
+    for metric in _shared(rows):
+        column = [row[metric] for row in rows.values()]
+        best, worst = min(column), max(column)
+        for name, row in rows.items():
+            totals[name] += ((row[metric] - best) / (worst - best)) ** 2 if worst > best else 0.0
+    return totals
+
+
+def _nearest_to_ideal(points: Sequence[Point], evaluation: EvaluationMetric) -> str | None:
+    """Return the point with the least distance."""
+    rows = {point.name: _losses(point, evaluation) for point in points}
+    distances, shared = _distances(rows), _shared(rows)
 
     def rank(name: str) -> tuple[float, tuple[float, ...], str]:
-        row = rows[name]
-        return distance(row), tuple(row[metric] for metric in shared), name
+        return distances[name], tuple(rows[name][metric] for metric in shared), name
 
-    return min(rows, key=rank)
+    return min(rows, key=rank, default=None)

@@ -11,7 +11,7 @@ from skerry.api.reasons import ConditionType
 from skerry.kube.gateway import Document
 from skerry.kube.resources import EDGE_MODELS, OPTIMIZATION_JOBS
 from skerry.manifests.common import owned_by, owner, recommended_labels
-from skerry.planning.models import ObservedJob, Wanted, model_status, outdated, superfluous, wanted_jobs
+from skerry.planning.models import Known, ObservedJob, Wanted, model_status, outdated, superfluous, wanted_jobs
 from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report, unfit
 
 ANEW_SECONDS: Final = 1.0
@@ -29,13 +29,10 @@ async def reconcile(context: Context, key: Key) -> float | None:
     found = await gateway.list(OPTIMIZATION_JOBS, key.namespace, managed_selector(labels.MODEL, key.name))
     mine = {item["metadata"]["name"]: item for item in found if owned_by(item, metadata["uid"])}
     before = [_observed(item) for item in mine.values()]
-    possible = {
-        name
-        for name in {*accelerators, *(job.accelerator for job in before)}
-        if not unfit(context, name, asked=bool(spec.candidates))
-    }
-    begun = [job for job in before if job.accelerator in possible]
-    wanted = wanted_jobs(key.name, spec, possible & accelerators, begun)
+    troubles = _unfit(context, spec, {*accelerators, *(job.accelerator for job in before)})
+    known = Known(accelerators, troubles, asked=bool(spec.accelerators))
+    begun = [job for job in before if job.accelerator not in known.unfit]
+    wanted = wanted_jobs(key.name, spec, accelerators - known.unfit.keys(), begun)
     anew = outdated(before, wanted)
     for name in anew:
         await gateway.delete(OPTIMIZATION_JOBS, mine.pop(name))
@@ -50,7 +47,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
         metadata["generation"],
         wanted,
         observed,
-        accelerators,
+        known,
         context.now(),
     )
     await report(gateway, EDGE_MODELS, document, status, ConditionType.READY)
@@ -58,6 +55,12 @@ async def reconcile(context: Context, key: Key) -> float | None:
     for name in superfluous(observed, wanted, serving):
         await gateway.delete(OPTIMIZATION_JOBS, mine[name])
     return ANEW_SECONDS if anew else None
+
+
+def _unfit(context: Context, spec: EdgeModelSpec, names: set[str]) -> dict[str, str]:
+    """Return why nothing can be optimized for accelerators, of those named here and in the spec."""
+    told = {name: unfit(context, name, asked=bool(spec.candidates)) for name in {*names, *spec.accelerators}}
+    return {name: why for name, why in told.items() if why}
 
 
 def _optimization(model: Document, job: Wanted) -> Document:

@@ -11,7 +11,7 @@ from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
 from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Metric, MetricFigure, Precision, Technique
-from skerry.planning.models import ObservedJob, model_status, outdated, superfluous, wanted_jobs
+from skerry.planning.models import Known, ObservedJob, model_status, outdated, superfluous, wanted_jobs
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CPU = frozenset({"cpu"})
@@ -48,7 +48,8 @@ def job(
 
 def status(jobs: list[ObservedJob], present: frozenset[str] = CPU, **fields: Any) -> EdgeModelStatus:
     wanted = wanted_jobs("digits", spec(**fields), present)
-    return model_status(EdgeModelStatus(), 7, wanted, jobs, present, NOW)
+    known = Known(present, {"zzz": "the catalogue has no accelerator 'zzz'"}, asked="accelerators" in fields)
+    return model_status(EdgeModelStatus(), 7, wanted, jobs, known, NOW)
 
 
 def ready(found: EdgeModelStatus) -> tuple[str, str, str]:
@@ -81,11 +82,23 @@ def test_what_was_begun_stays_wanted_while_its_accelerator_is_absent() -> None:
 
     assert [item.accelerator for item in wanted] == ["cpu", "intel-npu"]
     assert superfluous([running], wanted, []) == []
-    found = model_status(EdgeModelStatus(), 7, wanted, [running], CPU, NOW)
+    found = model_status(EdgeModelStatus(), 7, wanted, [running], Known(CPU), NOW)
     assert [(variant.accelerator, variant.reason) for variant in found.variants] == [
         ("cpu", "Pending"),
         ("intel-npu", "WaitingForAccelerator"),
     ]
+
+
+def test_a_variant_that_is_there_serves_while_another_accelerator_is_away() -> None:
+    done = job(name_for(), JobReason.SUCCEEDED, artifact="oci://r/m@sha256:1")
+    away = job(name_for("intel-npu"), JobReason.RUNNING, accelerator="intel-npu")
+    kept = job(name_for("intel-npu"), JobReason.SUCCEEDED, accelerator="intel-npu", artifact="oci://r/n@sha256:1")
+
+    for other, count in ((away, "1/2"), (kept, "2/2")):
+        wanted = wanted_jobs("digits", spec(), CPU, [done, other])
+        found = model_status(EdgeModelStatus(), 7, wanted, [done, other], Known(CPU), NOW)
+        assert ready(found)[:2] == ("True", "Optimized")
+        assert found.variants_ready == count
 
 
 def test_what_ended_or_was_begun_for_another_spec_is_not_wanted_without_its_accelerator() -> None:
@@ -124,6 +137,17 @@ def test_an_accelerator_that_nobody_has_is_waited_for_by_name() -> None:
     assert "the nodes have cpu" in found[2]
 
 
+def test_an_accelerator_that_is_none_is_not_said_to_be_absent() -> None:
+    found = status([], accelerators=["zzz", "intel-npu"])
+    assert ready(found)[2] == (
+        "the catalogue has no accelerator 'zzz'; no node has the accelerator intel-npu; the nodes have cpu"
+    )
+    assert found.variants[0].message == "the catalogue has no accelerator 'zzz'"
+    meanwhile = ready(status([], accelerators=["zzz", "cpu"]))
+    assert meanwhile[1] == "Optimizing"
+    assert meanwhile[2].endswith("; the catalogue has no accelerator 'zzz'")
+
+
 def test_a_job_under_way_is_optimizing() -> None:
     assert ready(status([job(name_for(), JobReason.RUNNING)]))[:2] == ("False", "Optimizing")
 
@@ -134,6 +158,15 @@ def test_a_published_variant_makes_the_model_ready() -> None:
     assert ready(found)[:2] == ("True", "Optimized")
     assert (found.variants_ready, found.best, found.speedup) == ("1/1", "OpenVINO/FP32", "2.0x")
     assert found.observed_generation == 7
+
+
+def test_variants_are_listed_in_the_order_of_the_objective() -> None:
+    present = frozenset({"cpu", "intel-npu"})
+    jobs = [
+        job(name_for(name), JobReason.SUCCEEDED, accelerator=name, artifact=f"oci://r/{name}@sha256:1")
+        for name in sorted(present)
+    ]
+    assert [variant.accelerator for variant in status(jobs, present).variants] == ["intel-npu", "cpu"]
 
 
 def test_the_baseline_alone_is_said_to_be_that() -> None:

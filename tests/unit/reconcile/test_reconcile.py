@@ -393,6 +393,20 @@ async def test_nothing_is_measured_on_another_device_than_was_asked_for(
     assert complete["message"] == "this version of Skerry does not optimize for intel-npu yet"
 
 
+async def test_a_misspelt_accelerator_is_told_with_the_names_that_there_are(
+    gateway: FakeGateway, context: Context, profile: dict[str, Any]
+) -> None:
+    del profile
+    gateway.put(skerry_object("EdgeModel", "digits", {"source": SOURCE, "accelerators": ["intel-npuu"]}))
+
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+
+    status = gateway.one(EDGE_MODELS, "vision", "digits")["status"]
+    for message in (status["conditions"][0]["message"], status["variants"][0]["message"]):
+        assert message.startswith("the catalogue has no accelerator 'intel-npuu'; it has ")
+        assert "intel-npu," in message
+
+
 async def test_a_foreign_job_is_left_alone(gateway: FakeGateway, context: Context, profile: dict[str, Any]) -> None:
     del profile
     gateway.put({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "vision"}, "spec": {}})
