@@ -77,7 +77,7 @@ class Client:
                 auth_settings=["BearerToken"],
             )
             response = await self._api.call_api(*request, _request_timeout=seconds)
-            data: bytes = await (response.read() if limit is None else _beginning(response, limit)) or b""
+            data: bytes = await (response.read() if limit is None else _beginning(response.response, limit)) or b""
         except ApiException as error:
             raise error_for(int(error.status or 0), f"{method} {path}: {error.status} {_told(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -1,13 +1,15 @@
 """Large lists are read page by page, and nothing of them is held."""
 
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from skerry.kube.client import Client
+from skerry.kube.client import POD_BYTES, Client
 from skerry.kube.errors import GoneError, UnavailableError
 from skerry.kube.gateway import Document
 from skerry.kube.resources import PODS
@@ -83,3 +85,30 @@ async def test_a_list_whose_token_expires_is_tried_again(monkeypatch: pytest.Mon
     with pytest.raises(UnavailableError, match="too old"):
         await client.list(PODS, "a")
     await client.close()
+
+
+@pytest.fixture
+async def pods() -> AsyncIterator[Client]:
+    """A client of a real HTTP server whose pods answer at length."""
+    routes = {"small": b"x" * 1000, "endless": b"x" * (POD_BYTES + 1)}
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=routes[request.match_info["pod"]])
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/a/pods/{pod}:8080/proxy/x", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    client = Client(ApiClient(Configuration(host=f"http://{host}:{port}")))
+    yield client
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_a_pod_is_read_and_not_for_ever(pods: Client) -> None:
+    assert await pods.pod_get("a", "small", 8080, "/x") == b"x" * 1000
+    with pytest.raises(UnavailableError, match="longer than"):
+        await pods.pod_get("a", "endless", 8080, "/x")
