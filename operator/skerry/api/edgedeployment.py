@@ -17,7 +17,7 @@ from skerry.api.meta import (
     list_map,
     list_set,
 )
-from skerry.api.types import LabelMap, Resources, Tolerations
+from skerry.api.pods import LabelMap, Resources, Tolerations
 
 
 class PlacementMode(StrEnum):

@@ -17,6 +17,7 @@ from skerry.api.meta import (
     list_map,
     list_set,
 )
+from skerry.api.pods import OptimizationSettings
 from skerry.api.types import (
     ACCURACY_RULE,
     CalibrationData,
@@ -29,7 +30,6 @@ from skerry.api.types import (
     ModelFacts,
     ModelSource,
     Objective,
-    OptimizationSettings,
     Precision,
     Requirements,
     Technique,

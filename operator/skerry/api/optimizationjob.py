@@ -16,6 +16,7 @@ from skerry.api.meta import (
     cel,
     list_map,
 )
+from skerry.api.pods import OptimizationSettings
 from skerry.api.types import (
     ACCURACY_RULE,
     CalibrationData,
@@ -29,7 +30,6 @@ from skerry.api.types import (
     ModelFacts,
     ModelSource,
     Objective,
-    OptimizationSettings,
     Requirements,
     WhenNoneQualifies,
     default_gates,

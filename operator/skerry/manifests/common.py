@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from skerry.api import jobcontract as contract
 from skerry.api import labels
+from skerry.api.pods import Resources, Toleration
 from skerry.api.quantities import amount
-from skerry.api.types import Resources, Toleration
 from skerry.manifests.settings import InstallationSettings
 
 Document = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from skerry.api.meta import ApiModel
-from skerry.api.types import Resources
+from skerry.api.pods import Resources
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 

@@ -8,8 +8,9 @@ from typing import Final
 from skerry.api import labels
 from skerry.api.edgedeployment import Placement
 from skerry.api.edgemodel import Variant
+from skerry.api.pods import Toleration
 from skerry.api.quantities import DISK, MEMORY, Amounts, figure, word
-from skerry.api.types import Metric, Toleration
+from skerry.api.types import Metric
 from skerry.planning.nodes import NodeAccelerator, NodeState, Taint
 
 _MIB: Final = 1 << 20

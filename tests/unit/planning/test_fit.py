@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skerry.api.nodeprofile import OfferedBy
-from skerry.api.types import Toleration
+from skerry.api.pods import Toleration
 from skerry.planning.explain import told
 from skerry.planning.fit import Fit, Need, check, need_of, tolerated
 from skerry.planning.nodes import NodeAccelerator, NodeState, Taint

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from skerry.kube.resources import OPTIMIZATION_JOBS
 from skerry.manifests.settings import InstallationSettings, RegistrySettings
-from skerry.reconcile.base import Context
+from skerry.reconcile import models, optimizations
+from skerry.reconcile.base import Context, Key
 from tests.support.gateway import FakeGateway
+from tests.unit.reconcile.acting import SOURCE, Cluster, deploy, look, result
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -92,3 +95,34 @@ def profile(gateway: FakeGateway) -> dict[str, Any]:
     }
     gateway.put(node("node-1"))
     return gateway.put(document)
+
+
+@pytest.fixture
+def kubernetes(gateway: FakeGateway) -> Cluster:
+    return Cluster(gateway)
+
+
+@pytest.fixture
+async def job_name(gateway: FakeGateway, context: Context, profile: dict[str, Any]) -> str:
+    """An EdgeModel whose batch Job was made; the name of the OptimizationJob and of the Job."""
+    del profile
+    gateway.put(skerry_object("EdgeModel", "digits", {"source": SOURCE}))
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    (name,) = [name for (plural, _, name) in gateway.objects if plural == OPTIMIZATION_JOBS.plural]
+    await optimizations.reconcile(context, Key("OptimizationJob", "vision", name))
+    return name
+
+
+@pytest.fixture
+async def served(gateway: FakeGateway, context: Context, kubernetes: Cluster, job_name: str) -> str:
+    """A deployment of two replicas of a published model, rolled out."""
+    kubernetes.pod_of(job_name, 0, result().termination_message())
+    kubernetes.end(job_name, "Complete")
+    await look(context, job_name)
+    await models.reconcile(context, Key("EdgeModel", "vision", "digits"))
+    gateway.put(skerry_object("EdgeDeployment", "front", {"modelName": "digits", "placement": {"replicas": 2}}))
+    await deploy(context)
+    kubernetes.serve("front-cpu")
+    context.site.forget()
+    await deploy(context)
+    return "front"
