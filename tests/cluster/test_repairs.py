@@ -67,7 +67,7 @@ def test_what_is_added_by_hand_is_taken_away(space: Workspace) -> None:
 def test_what_the_api_server_refuses_is_told_and_what_serves_goes_on(space: Workspace) -> None:
     patch(space, "edgedeployment", "front", {"spec": {"placement": {"nodeSelector": {"bad key!": "x"}}}})
     found = space.until("edgedeployment", "front", "DoesNotFit")
-    assert "no label bad key!" in condition(found, "Ready")[2]
+    assert "3 nodes: without label bad key!=x" in condition(found, "Ready")[2]
     patch(space, "edgedeployment", "front", {"spec": {"placement": {"nodeSelector": None}}})
     space.until("edgedeployment", "front", "Serving")
 

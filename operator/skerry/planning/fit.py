@@ -165,7 +165,7 @@ def in_scope(need: Need, node: NodeState, *, staying: bool = False) -> Iterator[
     for key, value in need.node_selector.items():
         if node.labels.get(key) != value:
             has = f"label {key} is {node.labels[key]}" if key in node.labels else f"no label {key}"
-            yield Reason(Aspect.SCOPE, "not selected", has, f"{key}={value}", lasting=True)
+            yield Reason(Aspect.SCOPE, f"without label {key}={value}", has, f"{key}={value}", lasting=True)
     kept_off = labels.node_accelerator(need.accelerator)
     if node.labels.get(kept_off, "true") != "true":
         text = f"kept off by label {kept_off}={node.labels[kept_off]}"

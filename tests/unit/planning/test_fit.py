@@ -178,7 +178,7 @@ def test_equal_nodes_are_told_together_and_the_nearest_to_fitting_first() -> Non
     ]
     assert told(NEED, found) == (
         "a replica on cpu needs 500m CPU, 1 GiB memory, architecture amd64, CPU features avx2; "
-        "c: 0 of 4 CPU free; a, b: architecture arm64; 3 nodes: no coral (2), not selected (1)"
+        "c: 0 of 4 CPU free; a, b: architecture arm64; 3 nodes: no coral (2), without label x=y (1)"
     )
 
 
