@@ -135,7 +135,7 @@ def test_pods_go_where_they_are_wanted(render: Render, component: str, where: st
     ).pods()[where]
 
     assert spec["nodeSelector"] == {"disk": "fast"}
-    assert spec["tolerations"] == [{"key": "edge", "operator": "Exists"}]
+    assert spec["tolerations"][-1] == {"key": "edge", "operator": "Exists"}
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,11 @@ def test_the_notes_tell_the_next_step(helm: Helm, words: tuple[str, ...]) -> Non
     assert "skerry push" in notes
     assert f"helm test {RELEASE} --namespace {NAMESPACE}" in notes
     assert ("registry.example.com" in notes) == bool(words)
+
+
+def test_the_operator_leaves_a_node_that_does_not_answer(render: Render) -> None:
+    found = render("--set", "operator.unreachableSeconds=7").pods()["Deployment/edge-operator"]["tolerations"]
+    assert {each["key"]: (each["effect"], each["tolerationSeconds"]) for each in found} == {
+        "node.kubernetes.io/unreachable": ("NoExecute", 7),
+        "node.kubernetes.io/not-ready": ("NoExecute", 7),
+    }
