@@ -58,11 +58,25 @@ def test_a_new_entry_restarts_what_reads_it(render: Render, default: Rendered, t
 
 
 NPU = {"vendor": "8086", "devices": ["7d1d"]}
+OPENVINO = {"framework": "OpenVINO", "precision": "FP32", "technique": "Conversion"}
 BAD = {
     "no field of that name": (entry("mine", {"pci": {"vendor": "abcd"}}, driver="x"), "'driver' not allowed"),
     "upper case": (entry("mine", {"pci": {"vendor": "ABCD"}}), "/accelerators/extra/0/match/0/pci/vendor"),
     "no frameworks": (entry("mine", {"pci": {"vendor": "abcd"}}, frameworks=[]), "/accelerators/extra/0/frameworks"),
     "nothing to match": (entry("mine", {}), "accelerators.extra[0].match[0] (mine) must say something"),
+    "no match": (entry("mine"), "accelerators.extra[0] (mine): match must have a way to recognise it"),
+    "a variable that is none": (
+        entry("mine", {"pci": {"vendor": "abcd"}}, pod={"env": {"A-B": "x"}}),
+        "/accelerators/extra/0/pod/env",
+    ),
+    "a candidate without device": (
+        entry("mine", {"pci": {"vendor": "abcd"}}, devices={}, candidates=[OPENVINO]),
+        "accelerators.extra[0].candidates[0] (mine): devices does not say on which device OpenVINO runs",
+    ),
+    "a device of no framework": (
+        entry("mine", {"pci": {"vendor": "abcd"}}, devices={"ONNXRuntime": "CPUExecutionProvider"}),
+        "accelerators.extra[0].devices (mine): ONNXRuntime is not among its frameworks",
+    ),
     "a name twice": (
         entry("intel-npu", {"pci": {"vendor": "abcd"}}),
         "there is an accelerator named intel-npu already",

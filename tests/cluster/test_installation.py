@@ -275,12 +275,3 @@ def test_an_upgrade_keeps_the_registrys_password(skerry: Cluster) -> None:
     skerry.helm("upgrade", "skerry", ROOT / "charts" / "skerry", "--namespace", SYSTEM, "--reuse-values", "--wait")
 
     assert secrets() == before
-
-
-def test_the_namespace_can_be_held_to_the_restricted_standard(skerry: Cluster) -> None:
-    """The API server names each pod that would break it."""
-    label = "pod-security.kubernetes.io/enforce=restricted"
-
-    output = skerry.kubectl("label", "--dry-run=server", "--overwrite", "namespace", SYSTEM, label)
-
-    assert "labeled" in output

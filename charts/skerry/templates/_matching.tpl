@@ -108,6 +108,21 @@
 {{- if has $extra.name $names }}
 {{- fail (printf "accelerators.extra[%d]: there is an accelerator named %s already" $number $extra.name) }}
 {{- end }}
+{{- if not $extra.match }}
+{{- fail (printf "accelerators.extra[%d] (%s): match must have a way to recognise it" $number $extra.name) }}
+{{- end }}
+{{- $ranked := list }}
+{{- range $extra.frameworks }}{{ $ranked = append $ranked .name }}{{- end }}
+{{- range $framework, $_ := $extra.devices | default dict }}
+{{- if not (has $framework $ranked) }}
+{{- fail (printf "accelerators.extra[%d].devices (%s): %s is not among its frameworks" $number $extra.name $framework) }}
+{{- end }}
+{{- end }}
+{{- range $index, $candidate := $extra.candidates | default list }}
+{{- if not (hasKey ($extra.devices | default dict) $candidate.framework) }}
+{{- fail (printf "accelerators.extra[%d].candidates[%d] (%s): devices does not say on which device %s runs" $number $index $extra.name $candidate.framework) }}
+{{- end }}
+{{- end }}
 {{- range $index, $match := $extra.match | default list }}
 {{- $parts := include "skerry.match.parts" $match | fromJsonArray }}
 {{- if or (empty $parts) (and (has "nodeLabels" $parts) (gt (len $parts) 1)) }}

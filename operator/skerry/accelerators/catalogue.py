@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from skerry.accelerators.matching import conflicts
+from skerry.api import labels
 from skerry.api.meta import ApiModel, Name, ObjectName
 from skerry.api.types import CandidateRequest, Framework
 
@@ -194,7 +195,7 @@ def catalogue() -> Catalogue:
 
 
 def documents(path: Path) -> list[Any]:
-    """Return what a file in JSON or YAML lists, unchecked.
+    """Return what a file in JSON or YAML lists, itself or as the chart's values, unchecked.
 
     Raises:
         CatalogueError: It cannot be read, or is not a list.
@@ -206,8 +207,10 @@ def documents(path: Path) -> list[Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         message = f"{path}: {error}"
         raise CatalogueError(message) from error
+    if isinstance(found, dict) and isinstance(found.get("accelerators"), dict):
+        found = found["accelerators"].get("extra", [])
     if not isinstance(found, list):
-        message = f"{path} must hold a list of entries"
+        message = f"{path} must hold a list of entries, or be a values file with accelerators.extra"
         raise CatalogueError(message)
     return found
 
@@ -232,11 +235,13 @@ def checked(listed: Sequence[Any]) -> Catalogue:
     for number, document in enumerate(listed):
         name = document.get("name", f"entry {number + 1}") if isinstance(document, dict) else f"entry {number + 1}"
         try:
-            entry = AcceleratorEntry.model_validate(document)
+            entry = AcceleratorEntry.model_validate(document, by_alias=True, by_name=False)
         except ValidationError as error:
             places = ((".".join(str(part) for part in each["loc"]), each["msg"]) for each in error.errors())
             troubles += [f"{name}: {place}: {told}" if place else f"{name}: {told}" for place, told in places]
             continue
+        if not entry.match and entry.name != labels.CPU:
+            troubles.append(f"{entry.name}: match: there must be a way to recognise it")
         if entry.name in found:
             troubles.append(f"{name}: there are two entries of that name")
         found[entry.name] = entry

@@ -30,6 +30,12 @@ def _plain(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
             found["required"] = required
     elif isinstance(schema.get("additionalProperties"), dict):
         found["additionalProperties"] = _plain(schema["additionalProperties"], definitions)
+    elif "patternProperties" in schema:
+        inner = schema["patternProperties"]
+        found["patternProperties"] = {pattern: _plain(each, definitions) for pattern, each in inner.items()}
+        found["additionalProperties"] = False
+    if "propertyNames" in schema:
+        found["propertyNames"] = _plain(schema["propertyNames"], definitions)
     if "items" in schema:
         found["items"] = _plain(schema["items"], definitions)
     return found

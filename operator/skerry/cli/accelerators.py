@@ -30,6 +30,9 @@ Checked = Annotated[Path, typer.Argument(metavar="FILE", help="A list of entries
 def listing(context: typer.Context, *, file: Extra = None, as_json: Json = False) -> None:
     """List all accelerators: how each is recognised, what a pod asks for and gets, frameworks in their order."""
     if context.invoked_subcommand is not None:
+        if file is not None or as_json:
+            message = f"--file and --json go behind {context.invoked_subcommand}, which has options of its own"
+            raise CommandError(message, os.EX_USAGE)
         return
     from rich import box  # noqa: PLC0415 - lazy
     from rich.console import Console  # noqa: PLC0415 - lazy
@@ -68,8 +71,8 @@ def show(name: Named, *, file: Extra = None) -> None:
         "RECOGNISED BY": [_recognised(match) for match in entry.match] or ["every node has it"],
         **({"TIERS": [f"{tier}: has {feature}" for tier, feature in entry.tiers.items()]} if entry.tiers else {}),
         "DRIVERS": entry.drivers or ["any"],
-        "A POD ASKS FOR": _resources(entry),
-        "A POD GETS": _given(entry),
+        "A POD ASKS FOR THE FIRST THAT ITS NODE HAS OF": _resources(entry),
+        "A POD GETS": _given(entry) or ["nothing besides"],
         "FRAMEWORKS": [
             line for each in entry.frameworks for line in (f"{each.name}: {each.reason}", f"    source: {each.source}")
         ],
@@ -130,8 +133,10 @@ def _resources(entry: "AcceleratorEntry") -> list[str]:
 
 
 def _given(entry: "AcceleratorEntry") -> list[str]:
+    if not entry.schedulable:
+        return []
     usb = ["its USB device"] if any(match.usb for match in entry.match) else []
-    paths = [f"/dev/{path}" for files in entry.files for path in files.paths]
+    paths = [f"/dev/{path.removeprefix('/dev/')}" for files in entry.files for path in files.paths]
     classes = [f"its {files.device_class} device" for files in entry.files if files.device_class]
     needs = entry.pod
     runtime = [f"runtime class {needs.runtime_class_name}"] if needs.runtime_class_name else []

@@ -133,6 +133,8 @@ class Kubelet(RegistrationBase):
             task = asyncio.create_task(self._follow(request.resource_name, client))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            # Also of one that was cancelled before it began.
+            task.add_done_callback(lambda _: client.channel.close())
 
     async def _follow(self, resource: str, client: Client) -> None:
         try:
@@ -148,4 +150,3 @@ class Kubelet(RegistrationBase):
         if current is not None:
             current.channel.close()
             self.devices[resource] = {}
-        client.channel.close()
