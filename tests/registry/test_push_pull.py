@@ -247,7 +247,7 @@ def test_untrusted_certificate(tls: TlsRegistry, tmp_path: Path) -> None:
 def test_plain_http_where_tls_was_expected_and_the_other_way_round(
     registry: RunningRegistry, tls: TlsRegistry, tmp_path: Path
 ) -> None:
-    with pytest.raises(AccessError, match="speaks plain HTTP; list its host as insecure"):
+    with pytest.raises(AccessError, match="speaks plain HTTP; if you trust the network, list its host as insecure"):
         image.pull(
             registry.reference("models/a:1"),
             tmp_path / "out",
