@@ -77,6 +77,10 @@ class Kubelet(RegistrationBase):
 
     async def stop(self, *, killed: bool = False) -> None:
         """End, with all connections; when killed the socket stays."""
+        # The server first: a registration that is under way would begin to follow a list that nobody ends.
+        if self._server is not None:
+            await self._server.end()
+            self._server = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -84,9 +88,6 @@ class Kubelet(RegistrationBase):
             client.channel.close()
         self.clients.clear()
         self.devices.clear()
-        if self._server is not None:
-            await self._server.end()
-            self._server = None
         if not killed:
             self.socket.unlink(missing_ok=True)
 
