@@ -129,13 +129,14 @@ def installation(found: Rendered) -> dict[str, Any]:
     ("component", "where"), [("operator", "Deployment/edge-operator"), ("registry.embedded", "Deployment/registry")]
 )
 def test_pods_go_where_they_are_wanted(render: Render, component: str, where: str) -> None:
+    own = render().pods()[where].get("tolerations", [])
     spec = render(
         *("--set", f"{component}.nodeSelector.disk=fast", "--set", f"{component}.tolerations[0].key=edge"),
         *("--set", f"{component}.tolerations[0].operator=Exists"),
     ).pods()[where]
 
     assert spec["nodeSelector"] == {"disk": "fast"}
-    assert spec["tolerations"][-1] == {"key": "edge", "operator": "Exists"}
+    assert spec["tolerations"] == [*own, {"key": "edge", "operator": "Exists"}]
 
 
 @pytest.mark.parametrize(

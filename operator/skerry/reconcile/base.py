@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from skerry.accelerators.catalogue import Catalogue, catalogue
 from skerry.api import labels
 from skerry.api.conditions import find
 from skerry.api.meta import ApiModel, Condition
+from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import SECRETS, Resource, resource_of
 from skerry.manifests.settings import InstallationSettings
@@ -136,6 +139,17 @@ _QUIET = frozenset(
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return next((item for item in status.get("conditions", []) if item.get("type") == kind), None)
+
+
+def job_status(document: Document) -> OptimizationJobStatus:
+    """Return an OptimizationJob's status; an empty one where another version wrote what is not known here.
+
+    That one is written anew.
+    """
+    try:
+        return OptimizationJobStatus.model_validate(document.get("status", {}))
+    except ValidationError:
+        return OptimizationJobStatus()
 
 
 def conditions_of(document: Document) -> list[Condition]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from skerry.api.quantities import QuantityError, amount
+from skerry.api.quantities import CPU, QuantityError, amount
 from skerry.kube.gateway import Document
 
 _POD: Final = "spec.template.spec"
@@ -45,8 +45,9 @@ def equal(wanted: object, found: object, *, quantities: bool = False) -> bool:
 
 
 def _same(one: object, other: object) -> bool:
+    """Tell whether two quantities are equal to a thousandth, of cores or of anything else."""
     try:
-        return amount("", str(one)) == amount("", str(other)) and amount("cpu", str(one)) == amount("cpu", str(other))
+        return amount(CPU, str(one)) == amount(CPU, str(other))
     except QuantityError:
         return False
 

@@ -6,13 +6,23 @@ from pydantic import ValidationError
 
 from skerry.api import labels
 from skerry.api.edgemodel import EdgeModelSpec, EdgeModelStatus
-from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
+from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.reasons import ConditionType
 from skerry.kube.gateway import Document
 from skerry.kube.resources import EDGE_MODELS, OPTIMIZATION_JOBS
 from skerry.manifests.common import owned_by, owner, recommended_labels
 from skerry.planning.models import Known, ObservedJob, Wanted, model_status, outdated, superfluous, wanted_jobs
-from skerry.reconcile.base import Context, Key, conditions_of, gone, managed_selector, present, report, unfit
+from skerry.reconcile.base import (
+    Context,
+    Key,
+    conditions_of,
+    gone,
+    job_status,
+    managed_selector,
+    present,
+    report,
+    unfit,
+)
 
 ANEW_SECONDS: Final = 1.0
 
@@ -85,10 +95,7 @@ def _optimization(model: Document, job: Wanted) -> Document:
 
 def _observed(document: Document) -> ObservedJob:
     metadata = document["metadata"]
-    try:
-        status = OptimizationJobStatus.model_validate(document.get("status", {}))
-    except ValidationError:
-        status = OptimizationJobStatus()  # written by another version; it will be written anew
+    status = job_status(document)
     try:
         spec = OptimizationJobSpec.model_validate(document["spec"])
     except ValidationError:

@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from skerry.api.conditions import find, merged
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec, OptimizationJobStatus
@@ -20,6 +18,7 @@ from skerry.reconcile.base import (
     Key,
     conditions_of,
     gone,
+    job_status,
     missing_credentials,
     present,
     registry_credentials,
@@ -41,7 +40,7 @@ async def reconcile(context: Context, key: Key) -> float | None:
     document = await gateway.get(OPTIMIZATION_JOBS, key.namespace, key.name)
     if document is None or gone(document):
         return None
-    status = _status(document)
+    status = job_status(document)
     if status.completion_time is not None and find(status.conditions, ConditionType.COMPLETE) is not None:
         await _stop(context, key, document, status)
         return None
@@ -57,14 +56,6 @@ async def reconcile(context: Context, key: Key) -> float | None:
     if not mine or gone(job):
         return GONE_SECONDS  # one of the OptimizationJob that had this name before is the garbage collector's
     return await _follow(context, key, document, status, spec, job)
-
-
-def _status(document: Document) -> OptimizationJobStatus:
-    """Return the status; an empty one where another version wrote it in words not known here: it is written anew."""
-    try:
-        return OptimizationJobStatus.model_validate(document.get("status", {}))
-    except ValidationError:
-        return OptimizationJobStatus()
 
 
 async def _stop(context: Context, key: Key, document: Document, status: OptimizationJobStatus) -> None:

@@ -3,6 +3,7 @@
 A list of nodes in the pods' template would restart them all whenever a node joins.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -21,7 +22,7 @@ def label_of(namespace: str, name: str) -> str:
     return labels.NODE_RUNS_PREFIX + sha256(f"{namespace}/{name}".encode()).hexdigest()[:_DIGITS]
 
 
-async def mark(gateway: Gateway, document: Document, decided: Plan, nodes: dict[str, NodeState]) -> None:
+async def mark(gateway: Gateway, document: Document, decided: Plan, nodes: Mapping[str, NodeState]) -> None:
     """Have each node say which of the deployment's groups runs on it."""
     metadata = document["metadata"]
     label = label_of(metadata["namespace"], metadata["name"])

@@ -179,7 +179,7 @@ async def carry_out(
     """Make the workloads as they were decided; what serves goes when what replaces it is ready, or when it is dead."""
     wanted = {key_of(spec, group): group for group in decided.groups}
     if kind_of(spec) is DAEMON_SETS and _may_go(decided):
-        await pernode.mark(context.gateway, document, decided, dict(seen.nodes))
+        await pernode.mark(context.gateway, document, decided, seen.nodes)
     ready = Counter(group_of(pod) for pod in present.pods if pod_ready(pod))
     arriving = any(ready[key] < group.replicas for key, group in wanted.items())
     for key, group in wanted.items():
@@ -193,9 +193,9 @@ async def carry_out(
         await ensure(context.gateway, made)
     await _clear(context, decided, present, seen)
     for resource, found in present.workloads:
-        replaced = group_of(found) not in wanted or resource is not kind_of(spec)
-        needed = arriving and ready[group_of(found)] and decided.groups
-        if replaced and not needed and not gone(found) and _may_go(decided):
+        key = group_of(found)
+        needed = arriving and ready[key] and decided.groups
+        if key not in wanted and not needed and not gone(found) and _may_go(decided):
             await context.gateway.delete(resource, found)
 
 

@@ -69,8 +69,10 @@ class Site:
 
     def waits_for_profile(self, node: str, at: datetime) -> float | None:
         """Return for how many seconds more a node's profile that is gone counts; None when it does not."""
-        kept = self._profiles.get(node)
-        return None if kept is None or at - kept[1] >= GRACE else (GRACE - (at - kept[1])).total_seconds()
+        if node not in self._profiles:
+            return None
+        left = (self._profiles[node][1] + GRACE - at).total_seconds()
+        return left if left > 0 else None
 
     def forget(self) -> None:
         """Have the next look be a fresh one: what was seen has just been changed."""

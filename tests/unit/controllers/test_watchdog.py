@@ -16,9 +16,13 @@ from skerry.manifests.settings import InstallationSettings, RegistrySettings
 SOME = {"edgemodels.v1alpha1.skerry.dev": True, "nodes.v1": False}
 
 
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
 @asynccontextmanager
 async def running(names: list[str]) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    tasks = {name: asyncio.create_task(asyncio.sleep(60), name=f"watcher for {name}") for name in names}
+    tasks = {name: asyncio.create_task(endless(), name=f"watcher for {name}") for name in names}
     try:
         yield tasks
     finally:
