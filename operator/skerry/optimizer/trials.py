@@ -19,7 +19,7 @@ from skerry.optimizer.backends.base import Array, Made, Work
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
-from skerry.optimizer.measure import Pair
+from skerry.optimizer.measure import Pair, Timings
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
     Baseline,
@@ -147,22 +147,23 @@ class Trials:
         )
         place = inputs.tools.running(framework)
         with self._failing(tried):
-            starts = measure.starts(subject, conditions, place=place)
+            starts = [] if made.emulated else measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
             with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as candidate:
                 starts.append(candidate.call("start"))
                 worth, tried.samples = self._accuracy(candidate)
 
-                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                def compared(pair: Pair | None) -> dict[Metric, Comparison]:
                     observed = Observed(pair, starts, worth, tried.size_bytes)
                     return comparisons(self._baseline, observed)
 
                 def clear(pair: Pair) -> bool:
                     return settled(compared(pair), gates, ground.meaning)
 
-                pair = measure.paired(self._bench, candidate, self._random, clear)
+                pair = None if made.emulated else measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
-            tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
+            timings = Timings() if pair is None else pair[1]
+            tried.measurements = measurements(ground, found, timings, starts, tried.samples)
             pronounce(tried, made, found, gates, ground)
 
     def _accuracy(self, candidate: Remote[Bench]) -> tuple[Comparison | None, int]:

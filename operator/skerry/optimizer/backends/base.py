@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -13,19 +13,26 @@ from skerry.optimizer.wire import transported
 
 Array = npt.NDArray[Any]
 
-REFERENCE: Final = {ModelFormat.ONNX: Framework.ONNX_RUNTIME, ModelFormat.OPENVINO: Framework.OPENVINO}
+REFERENCE: Final = {
+    ModelFormat.ONNX: Framework.ONNX_RUNTIME,
+    ModelFormat.OPENVINO: Framework.OPENVINO,
+    ModelFormat.TFLITE: Framework.LITERT,
+}
 """The framework in which a source model of a format is the baseline."""
 
 BASELINE_SETTINGS: Final[Mapping[Framework, Mapping[str, str]]] = {
     Framework.ONNX_RUNTIME: {"graphOptimizationLevel": "All"},
     # Without the hint OpenVINO computes FP32 models in BF16 where it can, and every gain would be understated.
     Framework.OPENVINO: {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+    Framework.LITERT: {},
+    Framework.QNN: {"htp_performance_mode": "burst"},
 }
 """Settings of the unoptimized model: the framework as people use it, at true FP32."""
 
 BASELINE_DEVICE: Final[Mapping[Framework, str]] = {
     Framework.ONNX_RUNTIME: "CPUExecutionProvider",
     Framework.OPENVINO: "CPU",
+    Framework.LITERT: "CPU",
 }
 """The unoptimized model runs on the CPU, whatever the candidates are for: only that computes it as it is."""
 
@@ -92,6 +99,9 @@ class Made:
         execution_precision: The precision in which it computes.
         tools: Versions of the tools that made it.
         remark: What a person should know.
+        emulated: Why speed and memory cannot be measured here, where an emulator stands in for the device; else empty.
+        architecture: Node architecture that it runs on; empty: that of the machine on which it is made.
+        one_by_one: Whether it takes a batch of 1 only, though the source model leaves the batch free.
     """
 
     model_file: str
@@ -99,6 +109,9 @@ class Made:
     execution_precision: str
     tools: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
+    emulated: str = ""
+    architecture: str = ""
+    one_by_one: bool = False
 
 
 class Session(Protocol):
@@ -122,4 +135,13 @@ class Backend(Protocol):
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> Session:
         """Load a model's file on a device, in the framework's words."""
+        ...
+
+
+@runtime_checkable
+class OwnWarmUp(Protocol):
+    """A framework that cannot load the ONNX model with which runtimes are warmed up."""
+
+    def warm(self, threads: int, device: str) -> Session:
+        """Return a session with the smallest model of the framework's own, run once."""
         ...
