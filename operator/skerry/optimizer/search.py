@@ -15,6 +15,7 @@ from skerry.optimizer import child, data, inspection, measure
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
+from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.measure import Conditions
@@ -155,10 +156,16 @@ def _check_gates(inputs: Inputs) -> None:
 
 
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
-    """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
-    spec = inputs.spec
-    what = "inspecting the model"
-    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+    """Inspect the model in a child process, where the reference runtime of its format is.
+
+    Whatever goes wrong there is the model's fault.
+    """
+    spec, what = inputs.spec, "inspecting the model"
+    _, found = child.call("looking for the model", locate, inputs.model, spec.model.format)
+    place = inputs.tools.running(REFERENCE[found]) if found in REFERENCE else child.HERE
+    return child.call(
+        what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned", place=place
+    )
 
 
 def _ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:

@@ -166,17 +166,18 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
 
     Args:
         entry: The accelerator.
-        hint: Format of the source model, or Auto when nobody said it.
+        hint: Format of the source model, or Auto when nobody said it; it counts as ONNX then, as most are.
         requested: Candidates that were asked for; empty: those of the matrix.
     """
     known = book()
+    likely = ModelFormat.ONNX if hint is ModelFormat.AUTO else hint
     found: list[str] = []
     for request in requested or entry.candidates:
         recipe = known.recipes.get((request.framework, request.precision, request.technique))
         if recipe is None:
             continue
         maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
-        if requested or _tried(maker, hint):
+        if requested or _tried(maker, likely):
             found += [maker.group, runner.group if runner else maker.group]
     return tuple(group for group in dict.fromkeys(found) if group != MAIN_GROUP)
 
