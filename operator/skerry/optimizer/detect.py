@@ -53,7 +53,8 @@ def _main_file(folder: Path) -> Path:
     shown = mains or files
     names = ", ".join(file.relative_to(folder).as_posix() for file in shown[:_SHOWN_FILES])
     more = f" and {len(shown) - _SHOWN_FILES} more" if len(shown) > _SHOWN_FILES else ""
-    message = f"the folder must hold one model file (.onnx, .tflite, or .xml with .bin), but holds {names or 'nothing'}{more}"
+    held = f"{names or 'nothing'}{more}"
+    message = f"the folder must hold one model file (.onnx, .tflite, or .xml with .bin), but holds {held}"
     raise BadModelError(message)
 
 

@@ -36,8 +36,8 @@ class Toolshed:
             raise ConfigurationError(message)
         if tool.tool not in self.places:
             message = (
-                f"nothing here runs models in {framework}: that needs the tools of the group {tool.group}, which join a "
-                "search when the format of the model is said (spec.model.format, --format)"
+                f"nothing here runs models in {framework}: that needs the tools of the group {tool.group}, which "
+                "join a search when spec.model.format says the format of the model"
             )
             raise ConfigurationError(message)
         return self.places[tool.tool]

@@ -29,8 +29,8 @@ from skerry.optimizer.errors import BadModelError, ConfigurationError
 MODEL_FILE: Final = "model.tflite"
 DEVICE: Final = "CPU"
 INTEGER_INTERFACE: Final = {"interface": "integer"}
-"""Setting of models that take integers where the source model takes numbers: whoever runs them turns these to and fro."""
-_FLOAT_INTERFACE: Final = [
+"""Setting of models that take integers where the source model takes numbers: whoever runs one turns them to and fro."""
+_FLOAT_INTERFACE: Final[list[dict[str, Any]]] = [
     {"regex": ".*", "operation": operation, "algorithm_key": "no_quantize", "op_config": {}}
     for operation in ("INPUT", "OUTPUT")
 ]
@@ -62,11 +62,11 @@ class Port:
         """Return numbers as the tensor's integers."""
         limits = np.iinfo(np.dtype(self.dtype))
         steps = np.rint(array / self.scale) + self.zero
-        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
+        return np.asarray(np.clip(steps, limits.min, limits.max), self.dtype)
 
     def told(self, array: Array) -> Array:
         """Return the tensor's integers as numbers."""
-        return (array.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
+        return np.asarray((array.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale))
 
 
 def _port(detail: Mapping[str, Any], names: Mapping[int, str]) -> Port:

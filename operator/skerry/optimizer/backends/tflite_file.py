@@ -70,18 +70,22 @@ def _trouble(model: Any, size: int) -> str:
         return "it holds no graph"
     if any(buffer.offset + buffer.size > size for buffer in model.buffers):
         return "weights are to be found beyond its end"
-    codes = len(model.operatorCodes or ())
-    for number, graph in enumerate(model.subgraphs):
-        tensors = list(_given(graph.tensors))
-        if told := _tensors(tensors, model.buffers):
-            return f"in graph {number} {told}"
-        operators = list(_given(graph.operators))
-        if any(not 0 <= operator.opcodeIndex < codes for operator in operators):
-            return f"in graph {number} there is an operator of an unknown kind"
-        lists = [graph.inputs, graph.outputs]
-        lists += [indices for operator in operators for indices in (operator.inputs, operator.outputs)]
-        if any(not -1 <= index < len(tensors) for indices in lists for index in _given(indices)):
-            return f"in graph {number} a tensor is named that is not there"
+    codes = len(_given(model.operatorCodes))
+    troubles = (_graph(graph, codes, model.buffers) for graph in model.subgraphs)
+    return next((f"in graph {number} {told}" for number, told in enumerate(troubles) if told), "")
+
+
+def _graph(graph: Any, codes: int, buffers: Sequence[Any]) -> str:
+    """Return what is wrong with one graph."""
+    tensors, operators = _given(graph.tensors), _given(graph.operators)
+    if told := _tensors(tensors, buffers):
+        return told
+    if any(not 0 <= operator.opcodeIndex < codes for operator in operators):
+        return "there is an operator of an unknown kind"
+    lists = [graph.inputs, graph.outputs]
+    lists += [indices for operator in operators for indices in (operator.inputs, operator.outputs)]
+    if any(not -1 <= index < len(tensors) for indices in lists for index in _given(indices)):
+        return "a tensor is named that is not there"
     return ""
 
 
@@ -121,6 +125,13 @@ def pin(model: Any, shapes: Mapping[int, Sequence[int]]) -> None:
     for index, shape in shapes.items():
         tensor = model.subgraphs[0].tensors[index]
         tensor.shape, tensor.shapeSignature = list(shape), None
+
+
+def fix_batch(model: Any) -> None:
+    """Make all free dimensions what they are by default, 1."""
+    for graph in model.subgraphs:
+        for tensor in _given(graph.tensors):
+            tensor.shapeSignature = None
 
 
 def transpose_output(model: Any, place: int, order: Sequence[int]) -> None:
