@@ -61,8 +61,9 @@ def environment(group: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             with step(f"installing the tools of {group} into {folder}"):
                 subprocess.run([python, "-m", "venv", folder], check=True)
-                pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-                subprocess.run([*pip, "--require-hashes", "--requirement", requirements], check=True)
+                words = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+                words += ["--quiet", "--require-hashes", "--requirement", str(requirements)]
+                subprocess.run(words, check=True)
             (folder / DONE).touch()
         for old in cache.older(store, group, key):
             shutil.rmtree(old, ignore_errors=True)

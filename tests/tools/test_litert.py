@@ -111,7 +111,7 @@ def test_images_come_out_in_the_layout_of_the_onnx_model(tmp_path: Path, litert:
         made = make(litert, "litert", wanted)
         found = run(litert, Framework.LITERT, "CPU", wanted.folder / made.model_file, made, pictures)
         assert found.shape == expected.shape
-        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+        assert np.abs(found - expected).mean() < 0.02 * np.abs(expected).max()
 
 
 def test_a_search_from_tflite(tmp_path: Path, all_tools: Toolshed, tflite: Path, labelled: Path) -> None:
@@ -146,7 +146,9 @@ def test_what_cannot_be_made(tmp_path: Path, litert: Place, classifier: Path) ->
         make(litert, "litert", work(classifier, STATIC, tmp_path / "c" / "candidate", zeros))
     node = helper.make_node("Unique", ["x"], ["y"], name="strange")
     strange = models.save(tmp_path / "s.onnx", models.model([node], {"x": (1, [4])}, {"y": (1, ["n"])}))
-    with pytest.raises(BadModelError, match=r"onnx2tf .*"):
+    with pytest.raises(
+        BadModelError, match=r"LiteRT cannot run what onnx2tf made of the model: |onnx2tf cannot convert the model: "
+    ):
         make(litert, "litert", work(strange, FP32, tmp_path / "d" / "candidate", None))
 
 

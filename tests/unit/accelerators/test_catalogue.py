@@ -22,9 +22,12 @@ def test_all_features_and_candidates_of_the_catalogue_exist() -> None:
 
 
 def test_devices_are_those_that_the_server_s_image_has() -> None:
-    """images/server/Dockerfile removes OpenVINO's other plugins, and its ONNX Runtime is that for the CPU."""
+    """images/server/Dockerfile removes OpenVINO's other plugins, and its ONNX Runtime is that for the CPU.
+
+    QNN is not in it yet: models are made for the HTP and measured, and wait for a server that runs them.
+    """
     devices = {device for entry in catalogue().values() for device in entry.devices.values()}
-    assert devices == {"CPU", "CPUExecutionProvider"}
+    assert devices == {"CPU", "CPUExecutionProvider", "HTP"}
 
 
 def test_frameworks_and_devices_must_agree() -> None:
