@@ -21,6 +21,7 @@ from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Made, W
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError, OutOfDiskError
+from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.measure import Conditions, Pair
 from skerry.optimizer.trial import (
@@ -315,6 +316,7 @@ class _Trials:
                 pair = measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
             tried.measurements = measurements(ground, found, pair[1], starts)
+            tried.histogram = latency_histogram(pair[1])
             pronounce(tried, made, found, gates, ground)
 
     @contextlib.contextmanager
