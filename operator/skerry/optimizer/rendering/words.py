@@ -58,8 +58,8 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Return a figure with its unit."""
-    return f"{number(value)} {unit}".rstrip()
+    """Return a figure with its unit, which stay on one line."""
+    return f"{number(value)}\N{NO-BREAK SPACE}{unit}" if unit else number(value)
 
 
 def times(ratio: float) -> str:
