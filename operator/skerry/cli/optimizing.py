@@ -38,6 +38,7 @@ from skerry.cli.optimize_view import Screen, libraries_to_log
 from skerry.optimizer import pipeline
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.errors import ConfigurationError, OptimizationError
+from skerry.optimizer.rendering.files import report_files
 from skerry.optimizer.transfer import Destination, Transfer
 from skerry.planning import candidates
 from skerry.store import trees
@@ -48,7 +49,6 @@ from skerry.store.settings import Credentials, StoreSettings
 
 NONE_PASSED: Final = 1
 """Exit code when no candidate passes the gates: all went well, but there is nothing to serve."""
-REPORT_FILE: Final = "report.json"
 LOG_FILE: Final = "optimize.log"
 VARIANT_FOLDER: Final = "variant"
 _LOCAL: Final = "file://"
@@ -97,7 +97,7 @@ def run(wishes: Wishes, access: Access) -> int:
             screen.progress(Stage.DONE, 100)
         report = _write(outcome, folder)
         if wishes.as_json:
-            stdout.write(report + "\n")
+            stdout.write(report)
         else:
             screen.summary(stdout, outcome, folder, published)
     return 0 if outcome.chosen is not None else NONE_PASSED
@@ -152,13 +152,14 @@ def _out_folder(wishes: Wishes) -> Path:
 
 
 def _write(outcome: Outcome, folder: Path) -> str:
-    """Leave the variant and the report in a folder, instead of those of an earlier run, and return the report."""
+    """Leave the variant and the report in a folder, instead of those of an earlier run, and return the JSON."""
     shutil.rmtree(folder / VARIANT_FOLDER, ignore_errors=True)
-    report = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=2)
-    (folder / REPORT_FILE).write_text(report + "\n", encoding="utf-8")
+    files = report_files(outcome.report)
+    for file in files:
+        (folder / file.name).write_bytes(file.content)
     if outcome.folder is not None:
         shutil.copytree(outcome.folder, folder / VARIANT_FOLDER)
-    return report
+    return files[0].content.decode()
 
 
 def spec_of(wishes: Wishes) -> OptimizationJobSpec:

@@ -23,7 +23,7 @@ def test_variant_report_and_table(
     shown = capfd.readouterr()
     assert "onnxruntime-int8-static" in shown.out
     assert "Passed        ArtifactSize" in shown.out
-    assert f"report:  {out / 'report.json'}" in shown.out
+    assert f"report:  {out / 'report.html'}" in shown.out
     assert "Quantizing onnxruntime-int8-static" in shown.err
     text = (out / "variant" / "skerry.json").read_text(encoding="utf-8")
     facts = VariantFacts.model_validate_json(text)

@@ -236,19 +236,25 @@ def _labelled(dots: list[Dot], rows: list[Row], paper: Paper) -> list[Dot]:
     Many candidates are labelled by their numbers in the table.
     """
     short = not paper.names or len(dots) > _NAMES_UP_TO
-    taken: list[Box] = [(dot.x - dot.radius, dot.y - dot.radius, dot.x + dot.radius, dot.y + dot.radius) for dot in dots]
+    taken: list[Box] = [
+        (dot.x - dot.radius, dot.y - dot.radius, dot.x + dot.radius, dot.y + dot.radius) for dot in dots
+    ]
     made = list(dots)
     for index in sorted(range(len(dots)), key=lambda index: (not rows[index].chosen, not rows[index].baseline, index)):
         row, dot = rows[index], dots[index]
         words = [str(row.number)] if short and not (paper.names and (row.chosen or row.baseline)) else []
         words = words or [row.name, str(row.number)]
-        for text, box in ((text, place) for text in words for place in _places(dot, text)):
+        for text, box in ((word, box) for word in words for box in _places(dot, word)):
             if _inside(box, paper) and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = (round(box[0], 1), round(box[3] - _DESCENT, 1))
                 made[index] = replace(dot, text=text, text_at=at, leader=_leader(dot, box))
                 break
     return made
+
+
+def _square(dot: Dot) -> Box:
+    return dot.x - dot.radius, dot.y - dot.radius, dot.x + dot.radius, dot.y + dot.radius
 
 
 def _inside(box: Box, paper: Paper) -> bool:
@@ -324,7 +330,7 @@ def _quantile(histogram: LatencyHistogram, share: float) -> float:
     wanted, seen = share * sum(histogram.counts), 0.0
     for (low, high), count in zip(itertools.pairwise(histogram.edges), histogram.counts, strict=True):
         if count and seen + count >= wanted:
-            return low * (high / low) ** ((wanted - seen) / count)
+            return low * math.pow(high / low, (wanted - seen) / count)
         seen += count
     return histogram.edges[-1]
 

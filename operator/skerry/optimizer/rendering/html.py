@@ -22,20 +22,26 @@ def render(report: Report) -> str:
     """Return the report as an HTML document; all that came from the model or the user is escaped."""
     story = told(report)
     script = _file("report.js")
-    return _environment().get_template("report.html").render(
-        report=report,
-        story=story,
-        plots=[plot for paper in (charts.WIDE, charts.NARROW) if (plot := charts.trade_off(report, story.rows, paper))],
-        distributions=[
-            ridges
-            for paper in (charts.WIDE, charts.NARROW)
-            if (ridges := charts.distributions(story.rows, paper.width))
-        ],
-        sensitivities=charts.sensitivities(story.rows),
-        command=reproduction(report),
-        style=Markup(_file("report.css")),  # noqa: S704 - a file of ours
-        script=Markup(script),  # noqa: S704 - a file of ours
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            story=story,
+            plots=[
+                plot for paper in (charts.WIDE, charts.NARROW) if (plot := charts.trade_off(report, story.rows, paper))
+            ],
+            distributions=[
+                ridges
+                for paper in (charts.WIDE, charts.NARROW)
+                if (ridges := charts.distributions(story.rows, paper.width))
+            ],
+            sensitivities=charts.sensitivities(story.rows),
+            command=reproduction(report),
+            style=Markup(_file("report.css")),  # noqa: S704 - a file of ours
+            script=Markup(script),  # noqa: S704 - a file of ours
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 

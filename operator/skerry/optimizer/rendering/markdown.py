@@ -6,7 +6,7 @@ from typing import Final
 
 from skerry.optimizer.rendering.command import reproduction
 from skerry.optimizer.rendering.story import HEADLINES, Figure, Row, Story, told
-from skerry.optimizer.rendering.words import clean, duration
+from skerry.optimizer.rendering.words import UNKNOWN, clean, duration
 from skerry.optimizer.report import Report
 
 _PUNCTUATION: Final = re.compile(r"([\\`*_\[\]<>|~#&$!])")
@@ -55,11 +55,10 @@ def _paragraphs(report: Report, story: Story) -> Iterator[str]:
         yield "\n".join(["Not tried:", "", *(f"- {code(name)}: {text(why)}" for name, why in report.left_out.items())])
     yield _where(report, story)
     command = reproduction(report)
-    if command is not None:
-        # Names with newlines or other things that a terminal acts on are not worth a command that would be another one.
-        if clean(command) == command:
-            fence = _fence(command, 3)
-            yield f"To do it again:\n\n{fence}sh\n{command}\n{fence}"
+    # With names of which something had to be replaced it would be another command.
+    if command is not None and clean(command) == command:
+        fence = _fence(command, 3)
+        yield f"To do it again:\n\n{fence}sh\n{command}\n{fence}"
 
 
 def _table(story: Story) -> str:
@@ -70,7 +69,9 @@ def _table(story: Story) -> str:
         _cells(["candidate", "verdict", *(text(head) for head in heads)]),
         _cells(["---", "---", *("---:" for _ in places)]),
     ]
-    lines += [_cells([_name(row), row.status, *(_figure(row.figures[place]) for place in places)]) for row in story.rows]
+    lines += [
+        _cells([_name(row), row.status, *(_figure(row.figures[place]) for place in places)]) for row in story.rows
+    ]
     return "\n".join(lines)
 
 
@@ -84,17 +85,17 @@ def _name(row: Row) -> str:
 
 def _figure(figure: Figure | None) -> str:
     if figure is None:
-        return "–"
+        return UNKNOWN
     return f"{figure.value} ({figure.change})" if figure.change else figure.value
 
 
 def _where(report: Report, story: Story) -> str:
     machine = report.machine
+    cpu = text(machine.host.cpu_model or machine.architecture)
     tools = ", ".join(f"{name} {version}" for name, version in story.tools)
     facts = [
         f"- model {code(report.source_uri)}, SHA-256 {report.source_sha256[:_DIGITS_OF_A_DIGEST]}…",
-        f"- measured on {text(machine.host.cpu_model or machine.architecture)}, {machine.threads} threads, "
-        f"{report.created_at:%Y-%m-%d %H:%M} UTC",
+        f"- measured on {cpu}, {machine.threads} threads, {report.created_at:%Y-%m-%d %H:%M} UTC",
         f"- Skerry {text(report.skerry_version)}{f', {text(tools)}' if tools else ''}",
         f"- {duration(sum(report.stage_seconds.values()))} in all",
     ]

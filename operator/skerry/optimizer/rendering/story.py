@@ -326,7 +326,7 @@ def _change(figure: Measurement) -> str:
     """Return how a figure compares with the baseline: the difference of accuracies, the ratio of everything else."""
     if figure.metric is Metric.ACCURACY:
         difference = figure.value - figure.baseline
-        sign = "+" if difference > 0 else "−" if difference < 0 else "±"
+        sign = "+" if difference > 0 else "\N{MINUS SIGN}" if difference < 0 else "±"
         return f"{sign}{number(abs(difference))}" + (" points" if figure.unit == "%" else "")
     return times(figure.value / figure.baseline) if figure.baseline else ""
 

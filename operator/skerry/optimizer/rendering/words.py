@@ -6,7 +6,7 @@ from typing import Final
 
 from skerry.api.types import EvaluationMetric, Metric, Verdict
 
-UNKNOWN: Final = "–"
+UNKNOWN: Final = "\N{EN DASH}"
 SYMBOLS: Final = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.INCONCLUSIVE: "?"}
 """Beside a colour, so that nobody needs to see it."""
 _LABELS: Final = {
@@ -24,7 +24,11 @@ _MINUTE: Final = 60.0
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # What a terminal or browser would act on instead of showing it: control characters, those that turn the direction of
 # text, and halves of surrogate pairs, which no encoding can write.
-_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
 
 
 def clean(text: str) -> str:
@@ -63,8 +67,8 @@ def quantity(value: float, unit: str) -> str:
 
 
 def times(ratio: float) -> str:
-    """Return a ratio as 0.38×."""
-    return f"{number(ratio)}×"
+    """Return a ratio with the sign of multiplication behind it."""
+    return f"{number(ratio)}\N{MULTIPLICATION SIGN}"
 
 
 def mebibytes(count: int) -> str:
