@@ -7,6 +7,7 @@ from typing import Final
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.pods import OptimizationSettings
 from skerry.api.types import ModelFormat
+from skerry.optimizer.rendering.words import clean
 from skerry.optimizer.report import Report
 from skerry.planning.candidates import CandidateError, name_of
 
@@ -47,7 +48,10 @@ def arguments(spec: OptimizationJobSpec, threads: int | None = None) -> list[tup
 
 
 def reproduction(report: Report) -> str | None:
-    """Return the command line for a shell, an option a line; None where the report does not say enough for it."""
+    """Return the command line for a shell, an option a line; None where that cannot be.
+
+    It cannot in reports of other versions, and with names that cannot be shown as they are: it would be another command.
+    """
     spec = pinned(report)
     if spec is None:
         return None
@@ -55,7 +59,8 @@ def reproduction(report: Report) -> str | None:
         groups = arguments(spec, report.machine.threads)
     except CandidateError:
         return None
-    return _CONTINUED.join(shlex.join(group) for group in groups)
+    command = _CONTINUED.join(shlex.join(group) for group in groups)
+    return command if clean(command) == command else None
 
 
 def _options(spec: OptimizationJobSpec, threads: int | None) -> Iterator[tuple[str, ...]]:

@@ -55,8 +55,7 @@ def _paragraphs(report: Report, story: Story) -> Iterator[str]:
         yield "\n".join(["Not tried:", "", *(f"- {code(name)}: {text(why)}" for name, why in report.left_out.items())])
     yield _where(report, story)
     command = reproduction(report)
-    # With names of which something had to be replaced it would be another command.
-    if command is not None and clean(command) == command:
+    if command is not None:
         fence = _fence(command, 3)
         yield f"To do it again:\n\n{fence}sh\n{command}\n{fence}"
 
