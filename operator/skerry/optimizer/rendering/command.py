@@ -50,7 +50,7 @@ def arguments(spec: OptimizationJobSpec, threads: int | None = None) -> list[tup
 def reproduction(report: Report) -> str | None:
     """Return the command line for a shell, an option a line; None where that cannot be.
 
-    It cannot in reports of other versions, and with names that cannot be shown as they are: it would be another command.
+    It cannot in reports of other versions, and with names of which something would have to be replaced to show them.
     """
     spec = pinned(report)
     if spec is None:

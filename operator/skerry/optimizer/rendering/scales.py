@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_SPREAD_FOR_LOG: Final = 8.0
+_DECADES_FOR_LOG: Final = 0.9
 _PADDING: Final = 0.08
 _TICKS: Final = 5
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_LEAST_MARGIN: Final = 0.03
+"""In decades."""
+_POWERS: Final = 307
+"""Powers of ten that floats can have."""
 _TINY: Final = 1e-12
 _DECADES_WITH_HALVES: Final = 2.0
 
@@ -56,11 +60,10 @@ def fit(values: Sequence[float], start: float, end: float, *, log: bool | None =
         log: Whether by the logarithm; where it is left open, when the figures are that far apart.
     """
     low, high = min(values), max(values)
-    if log is None:
-        log = low > 0 and high / low > _SPREAD_FOR_LOG
-    if log and low > 0:
-        margin = max((high / low) ** _PADDING, 1.0 + _PADDING)
-        return Scale(low / margin, high * margin, start, end, log=True)
+    if low > 0 and (log or (log is None and math.log10(high) - math.log10(low) > _DECADES_FOR_LOG)):
+        first, last = math.log10(low), math.log10(high)
+        margin = max(_PADDING * (last - first), _LEAST_MARGIN)
+        return Scale(10 ** max(first - margin, -_POWERS), 10 ** min(last + margin, _POWERS), start, end, log=True)
     margin = max((high / 2 - low / 2) * 2 * _PADDING, max(abs(low), abs(high)) * 0.001, _TINY)
     return Scale(low - margin, high + margin, start, end, log=False)
 
@@ -75,10 +78,10 @@ def _linear_ticks(low: float, high: float) -> list[float]:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    decades = math.log10(high / low)
+    decades = math.log10(high) - math.log10(low)
     if decades < 1.0:
         return [tick for tick in _linear_ticks(low, high) if tick > 0]
     every = max(1, math.ceil(decades / (_TICKS + 1)))
     factors = (1.0, 2.0, 5.0) if decades <= _DECADES_WITH_HALVES else (1.0,)
-    found = [factor * 10.0**power for power in range(first, last + 1, every) for factor in factors]
+    found = [factor * 10.0**power for power in range(first, min(last, _POWERS) + 1, every) for factor in factors]
     return [tick for tick in found if low <= tick <= high]

@@ -20,6 +20,7 @@ _LABELS: Final = {
 _MIB: Final = 1 << 20
 _LARGE: Final = 1e7
 _SMALL: Final = 1e-4
+_WHOLE: Final = 999.5
 _MINUTE: Final = 60.0
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # What a terminal or browser would act on instead of showing it: control characters, those that turn the direction of
@@ -53,7 +54,7 @@ def number(value: float) -> str:
     size = abs(value)
     if size >= _LARGE or 0 < size < _SMALL:
         return f"{value:.2e}"
-    if size >= 1000:  # noqa: PLR2004 - three digits before the point
+    if size >= _WHOLE:
         return f"{value:,.0f}"
     text = f"{value:#.3g}" if size else "0"
     return text.rstrip("0").rstrip(".") if "." in text else text
