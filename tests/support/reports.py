@@ -1,7 +1,9 @@
 """Reports to show: made by hand for the edges, and one of a real optimization."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ UNITS = {
     Metric.ARTIFACT_SIZE: "MiB",
 }
 BASELINE = {Metric.ACCURACY: 90.0, Metric.LATENCY_P95: 4.0, Metric.MODEL_MEMORY: 40.0, Metric.ARTIFACT_SIZE: 20.0}
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 DIGEST = "0123456789abcdef" * 4
 
 
@@ -40,7 +43,7 @@ def measurement(metric: Metric, value: float, baseline: float) -> Measurement:
 
 
 def candidate(
-    name: str, verdict: Verdict | None = Verdict.PASSED, *, message: str = "", **figures: float
+    name: str, figures: Mapping[str, float] = _NOTHING, verdict: Verdict | None = Verdict.PASSED, *, message: str = ""
 ) -> CandidateReport:
     """Return a candidate with figures by the names of their metrics; without any it could not be made."""
     result = {
@@ -107,7 +110,7 @@ def report(*candidates: CandidateReport, **changes: Any) -> Report:
         calibration=None,
         gates=default_gates(),
         objective="LatencyP95",
-        baseline=candidate("baseline", None, **figures),
+        baseline=candidate("baseline", figures, None),
         candidates=list(candidates),
         left_out={},
         pareto=[],

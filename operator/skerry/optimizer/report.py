@@ -109,9 +109,9 @@ class Report(StatusModel):
     spec: OptimizationJobSpec | None = Field(default=None, description="What was asked for.")
     model: ModelFacts
     machine: HostReport
-    evaluation_metric: EvaluationMetric | None
-    evaluation: DataReport | None
-    calibration: DataReport | None
+    evaluation_metric: EvaluationMetric | None = None
+    evaluation: DataReport | None = None
+    calibration: DataReport | None = None
     gates: list[Gate]
     objective: Objective
     method: str = Field(default=METHOD, description="How the figures were taken.")
@@ -119,7 +119,7 @@ class Report(StatusModel):
     candidates: list[CandidateReport]
     left_out: dict[str, str] = Field(description="Candidates that were not tried, with the reason.")
     pareto: list[str] = Field(description="Names of the candidates that no other one beats in everything.")
-    chosen: str | None
+    chosen: str | None = None
     reason: str
     message: str
     stage_seconds: dict[str, float]

@@ -44,7 +44,7 @@ def test_axes_are_logarithmic_when_figures_are_far_apart() -> None:
 @given(st.lists(st.tuples(FIGURES, FIGURES), min_size=1, max_size=12))
 def test_the_front_passes_through_what_nothing_beats(points: list[tuple[float, float]]) -> None:
     made = report(
-        *(candidate(f"c{index}", Accuracy=y, LatencyP95=x) for index, (x, y) in enumerate(points)),
+        *(candidate(f"c{index}", {"Accuracy": y, "LatencyP95": x}) for index, (x, y) in enumerate(points)),
     )
     plot = plot_of(made)
     corner_x, corner_y = 0.0, 0.0
@@ -71,8 +71,8 @@ def test_directions_follow_the_metrics() -> None:
 
 def test_the_area_is_the_memory() -> None:
     made = report(
-        candidate("one", Accuracy=80, LatencyP95=1, ModelMemory=40),
-        candidate("quarter", Accuracy=85, LatencyP95=2, ModelMemory=10),
+        candidate("one", {"Accuracy": 80, "LatencyP95": 1, "ModelMemory": 40}),
+        candidate("quarter", {"Accuracy": 85, "LatencyP95": 2, "ModelMemory": 10}),
     )
     radii = {dot.tip.partition(" ")[0]: dot.radius for dot in plot_of(made).dots}
     assert radii["one"] == radii["baseline"] == pytest.approx(2 * radii["quarter"])
@@ -113,8 +113,8 @@ def test_nothing_measured_makes_no_drawing() -> None:
 
 def test_distributions_share_an_axis_the_chosen_one_first() -> None:
     made = report(
-        candidate("other", LatencyP95=3.0).model_copy(update={"latency_histogram": histogram(0, 10, first=10.0)}),
-        candidate("best", LatencyP95=1.0).model_copy(update={"latency_histogram": histogram(5, 5)}),
+        candidate("other", {"LatencyP95": 3.0}).model_copy(update={"latency_histogram": histogram(0, 10, first=10.0)}),
+        candidate("best", {"LatencyP95": 1.0}).model_copy(update={"latency_histogram": histogram(5, 5)}),
         chosen="best",
     )
     ridges = charts.distributions(told(made).rows, WIDE.width)
@@ -127,7 +127,7 @@ def test_distributions_share_an_axis_the_chosen_one_first() -> None:
 
 def test_a_long_tail_does_not_squeeze_the_rest() -> None:
     counts = [1000, *[0] * 40, 1]
-    made = report(candidate("c", LatencyP95=1.0).model_copy(update={"latency_histogram": histogram(*counts)}))
+    made = report(candidate("c", {"LatencyP95": 1.0}).model_copy(update={"latency_histogram": histogram(*counts)}))
     ridges = charts.distributions(told(made).rows, WIDE.width)
     assert ridges is not None
     assert ridges.beyond == 1
@@ -136,7 +136,7 @@ def test_a_long_tail_does_not_squeeze_the_rest() -> None:
 @pytest.mark.parametrize(("edges", "counts"), [([1.0, 2.0], [1, 2]), ([2.0, 1.0], [1]), ([0.0, 1.0], [1]), ([], [])])
 def test_histograms_that_make_no_sense_are_left_out(edges: list[float], counts: list[int]) -> None:
     bad = histogram(1).model_copy(update={"edges": edges, "counts": counts})
-    made = report(candidate("c", LatencyP95=1.0).model_copy(update={"latency_histogram": bad}))
+    made = report(candidate("c", {"LatencyP95": 1.0}).model_copy(update={"latency_histogram": bad}))
     assert charts.distributions(told(made).rows, WIDE.width) is None
 
 

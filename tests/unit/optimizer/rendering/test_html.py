@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 
 from skerry.optimizer.rendering import html
+from skerry.optimizer.rendering.files import report_files
 from skerry.optimizer.rendering.words import clean
 from skerry.optimizer.report import Report
 from tests.unit.optimizer.rendering.samples import HOSTILE, SAMPLES, several
@@ -20,6 +22,15 @@ STYLE = Path(html.__file__).parent / "templates" / "report.css"
 @pytest.fixture(params=SAMPLES)
 def document(request: pytest.FixtureRequest) -> str:
     return html.render(SAMPLES[request.param]())
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"nowhere a number"}))
+def test_what_is_kept_is_all_that_it_needs(name: str) -> None:
+    made = SAMPLES[name]()
+    files = {file.name: file.content for file in report_files(made)}
+    again = Report.model_validate_json(files["report.json"])
+    assert again == made
+    assert html.render(again).encode() == files["report.html"]
 
 
 def test_it_is_well_formed(document: str) -> None:
@@ -65,7 +76,7 @@ def test_who_does_not_see_it_can_read_it(document: str) -> None:
     assert all(it.attributes.get("scope") in {"row", "col"} for it in found.all("th"))
     levels = [int(it.tag[1]) for it in found.elements if re.fullmatch("h[1-6]", it.tag)]
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_what_others_wrote_is_only_text() -> None:
@@ -92,7 +103,7 @@ def test_a_row_for_each_with_its_verdict_in_words() -> None:
     ]
     assert "chosen" in words[1]
     assert "✓ Passed" in words[1]
-    assert "0.25×" in words[1]
+    assert "0.25\N{MULTIPLICATION SIGN}" in words[1]
     assert "0.95 to 1.05" in words[1]
     assert "? Inconclusive" in words[3]
     assert "✗ Failed" in words[4]

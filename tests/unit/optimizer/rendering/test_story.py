@@ -29,13 +29,13 @@ def test_the_choice_in_one_sentence(name: str, beginning: str) -> None:
 
 
 def test_the_objective_is_the_reason() -> None:
-    pair = (candidate("one", **FIGURES), candidate("other", **FIGURES))
+    pair = (candidate("one", FIGURES), candidate("other", FIGURES))
     accuracy = report(*pair, chosen="one", objective=Objective.ACCURACY)
     assert "it has the highest accuracy" in sentence(accuracy)
     error = accuracy.model_copy(update={"evaluation_metric": EvaluationMetric.MEAN_ABSOLUTE_ERROR})
     assert "it has the lowest mean absolute error" in sentence(error)
     assert "nearest to the best of every figure" in sentence(report(*pair, chosen="one", objective=Objective.BALANCED))
-    alone = report(pair[0], candidate("bad", Verdict.FAILED), chosen="one")
+    alone = report(pair[0], candidate("bad", verdict=Verdict.FAILED), chosen="one")
     assert "it alone of 2 candidates passed all 3 gates" in sentence(alone)
 
 
