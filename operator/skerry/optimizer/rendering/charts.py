@@ -345,7 +345,7 @@ def _ridge(row: Row, histogram: LatencyHistogram, x: Scale, base: float) -> Ridg
     median, tail = _quantile(histogram, 0.5), _quantile(histogram, 0.95)
     runs = sum(histogram.counts)
     return Ridge(
-        name=shortened(row.name, 28),
+        name=shortened(row.name, int((x.end - x.start) / _CHARACTER)),
         kind=row.kind,
         chosen=row.chosen,
         base=round(base, 1),
