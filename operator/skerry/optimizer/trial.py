@@ -27,7 +27,7 @@ from skerry.optimizer.bench import WARMUP_RUNS, Start, Subject
 from skerry.optimizer.data import Samples
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.measure import Conditions, Pair, Timings
-from skerry.optimizer.report import Measurement
+from skerry.optimizer.report import LatencyHistogram, LayerSensitivity, Measurement
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
 
@@ -121,6 +121,8 @@ class Tried:
     result: CandidateResult
     made: Made | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    histogram: LatencyHistogram | None = None
+    sensitivity: list[LayerSensitivity] = field(default_factory=list)
     missed: tuple[Metric, ...] = ()
     seconds: float = 0.0
     size_bytes: int = 0

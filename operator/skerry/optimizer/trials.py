@@ -19,6 +19,7 @@ from skerry.optimizer.backends.base import Array, Made, Work
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
+from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.measure import Pair
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
@@ -163,6 +164,7 @@ class Trials:
                 pair = measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
             tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
+            tried.histogram = latency_histogram(pair[1])
             pronounce(tried, made, found, gates, ground)
 
     def _accuracy(self, candidate: Remote[Bench]) -> tuple[Comparison | None, int]:
