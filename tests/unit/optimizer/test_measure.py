@@ -71,7 +71,7 @@ def test_slow_models_get_fewer_rounds() -> None:
     slow = FakeBench(5000.0)
     pair = pair_of(slow, FakeBench(5000.0), settled=False)
     assert slow.rounds == 1 + measure.MIN_ROUNDS
-    assert pair[0].runs == measure.MIN_ROUNDS * measure.MIN_RUNS
+    assert pair[0].runs == measure.MIN_ROUNDS * measure.MIN_RUNS_IF_SLOW
 
 
 @given(st.floats(min_value=0.001, max_value=1e5))
