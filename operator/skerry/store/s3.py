@@ -176,8 +176,8 @@ class Bucket:
         code, said = error.code or "", (error.message or "")[:_EXCERPT]
         status = error.response.status
         if code in _MISSING:
-            bucket = "there is no such bucket" if code == "NoSuchBucket" else "there is no such object"
-            return NotFoundError(f"{what}: {bucket} ({code}); a folder ends in /")
+            missing = "bucket" if code == "NoSuchBucket" else "object; the URI of a folder ends in /"
+            return NotFoundError(f"{what}: there is no such {missing} ({code})")
         if code in _CHANGED:
             return _ChangedError(f"{what}: the object changed while it was being read")
         if code in _BUSY or status >= _SERVER_ERROR:
