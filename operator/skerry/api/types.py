@@ -148,8 +148,8 @@ class ModelSource(ApiModel):
 
     uri: SourceUri = Field(
         description=(
-            "Where the model is: oci://registry/repository:tag, https://host/path, s3://bucket/key (s3://bucket/folder/ for "
-            "a folder), hf://organization/name@commit (…@commit/path for a part of it), or pvc://claim/path."
+            "Where the model is: oci://registry/repository:tag, https://host/path, s3://bucket/key "
+            "(s3://bucket/folder/ for a folder), hf://organization/name@commit (…@commit/path for a part of it), or pvc://claim/path."
         )
     )
     sha256: Sha256 | None = Field(

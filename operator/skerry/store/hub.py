@@ -227,7 +227,7 @@ class Hub:
         """
         parent = repository.path.rpartition("/")[0]
         entries = selected(self._listing(repository, parent), repository)
-        self._check(entries, repository)
+        self._limit(entries, repository)
         shutil.rmtree(folder, ignore_errors=True)
         base = repository.path if entries[0].path != repository.path else parent
         targets = {entry: self._target(entry, folder, base) for entry in entries}
@@ -243,7 +243,7 @@ class Hub:
             message = f"the hub lists a file whose name cannot be used: {entry.path!r}"
             raise BadInputError(message) from error
 
-    def _check(self, entries: Sequence[Entry], repository: Repository) -> None:
+    def _limit(self, entries: Sequence[Entry], repository: Repository) -> None:
         """Refuse what is too much before anything is fetched."""
         size, limit = sum(entry.size for entry in entries), self._settings.max_bytes
         if size > limit or len(entries) > MAX_FILES:
@@ -276,8 +276,7 @@ class Hub:
         query = {"recursive": "true", **({"cursor": cursor} if cursor else {})}
         with transport.mapped(url):
             response = self._client.get(url, params=query, auth=auth)
-        self._refuse(response, repository)
-        transport.check(response, url)
+        self._check(response, url, repository)
         try:
             items = [Entry.of(item) for item in response.json() if item["type"] == "file"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -287,8 +286,8 @@ class Hub:
         following = response.links.get("next", {}).get("url")
         return items, httpx.URL(following).params.get("cursor") if following else None
 
-    def _refuse(self, response: httpx.Response, repository: Repository) -> None:
-        """Say what the hub's own error codes mean."""
+    def _check(self, response: httpx.Response, url: str, repository: Repository) -> None:
+        """Raise what an answer means; the hub has error codes of its own."""
         page = f"{self._settings.hub_endpoint}/{repository.page}"
         code = response.headers.get("X-Error-Code", "")
         if code == "GatedRepo":
@@ -308,10 +307,18 @@ class Hub:
             hint = "that the token may not see" if self._auth else f"that wants a token, in {HUB_TOKEN}"
             message = f"{page}: there is no such repository, or it is a private one {hint} ({response.status_code})"
             raise NotFoundError(message) if response.status_code == httpx.codes.NOT_FOUND else AccessError(message)
+        transport.check(response, url)
 
     def _file(self, repository: Repository, entry: Entry, target: Path) -> None:
         url = f"{self._settings.hub_endpoint}/{repository.page}/resolve/{repository.commit}/{quote(entry.path)}"
-        download = Download(url, target, auth=self._auth, max_bytes=entry.size, advance=self._advance)
+        download = Download(
+            url,
+            target,
+            auth=self._auth,
+            max_bytes=entry.size,
+            advance=self._advance,
+            check=lambda response, what: self._check(response, what, repository),
+        )
         try:
             transport.patiently(
                 lambda: download.attempt(self._client), seconds=self._settings.patience_seconds, notify=self._notify
