@@ -55,6 +55,7 @@ _ONNX_DATA: Final = re.compile(r"\.onnx([._]data(_\d+)?|\.weights)$")
 _FOR_PEOPLE: Final = re.compile(r"(readme|licen[sc]e|notice|copying|use_policy)", re.IGNORECASE)
 _PICKLES: Final = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".keras", ".joblib", ".npy"))
 _SHOWN: Final = 5
+_BAD_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105 - what the hub says then
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,13 @@ def _pickle_first(entry: Entry) -> tuple[bool, str]:
     return PurePosixPath(entry.path).suffix not in _PICKLES, entry.path
 
 
+def _entries(items: Any) -> list[Entry]:
+    """Return the files of a page of a listing; what is no listing raises what reading it meets."""
+    if not isinstance(items, list):
+        raise TypeError
+    return [Entry.of(item) for item in items if item["type"] == "file"]
+
+
 class _Bearer(httpx.Auth):
     """Shows the token; httpx takes it away where another host is redirected to."""
 
@@ -278,7 +286,7 @@ class Hub:
             response = self._client.get(url, params=query, auth=auth)
         self._check(response, url, repository)
         try:
-            items = [Entry.of(item) for item in response.json() if item["type"] == "file"]
+            items = _entries(response.json())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             message = f"{url}: the answer is not a listing of the Hugging Face hub; is the endpoint right?"
             raise AccessError(message) from error
@@ -302,6 +310,9 @@ class Hub:
         if code == "EntryNotFound":
             message = f"{page} has no file and no folder {repository.path!r} at {repository.commit}"
             raise NotFoundError(message)
+        if response.headers.get("X-Error-Message") == _BAD_TOKEN:
+            message = f"{page}: the hub does not know this {HUB_TOKEN}, or it has expired"
+            raise AccessError(message)
         # The hub answers 401 for what does not exist to those who show no token.
         if code == "RepoNotFound" or response.status_code == httpx.codes.UNAUTHORIZED:
             hint = "that the token may not see" if self._auth else f"that wants a token, in {HUB_TOKEN}"
