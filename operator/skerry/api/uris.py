@@ -22,7 +22,7 @@ _HTTP_RULE = "!self.matches('^https?://') || self.matches('^https?://[^/@]+/.+$'
 _NO_DOTS = "!self.matches('/[.][.]?(/|$)')"
 _S3_RULE = f"!self.startsWith('s3://') || self.matches('^s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9]/.+$') && {_NO_DOTS}"
 _HF_RULE = (
-    "!self.startsWith('hf://') || self.matches('^hf://(datasets/)?[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+"
+    "!self.startsWith('hf://') || self.matches('^hf://(datasets/)?[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*"
     f"@[0-9a-f]{{40}}(/[^/]+)*/?$') && {_NO_DOTS}"
 )
 _HF_MESSAGE = (

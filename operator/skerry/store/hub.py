@@ -31,7 +31,7 @@ from skerry.store.settings import HUB_TOKEN, StoreSettings
 SCHEME: Final = "hf://"
 MAX_FILES: Final = 1000
 _URI: Final = re.compile(
-    r"hf://(?P<datasets>datasets/)?(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)@(?P<commit>[0-9a-f]{40})(/(?P<path>.*))?",
+    r"hf://(?P<datasets>datasets/)?(?P<repository>[A-Za-z0-9][\w.-]*/\w[\w.-]*)@(?P<commit>[0-9a-f]{40})(/(?P<path>.*))?",
     re.ASCII,
 )
 _SAFE: Final = frozenset(

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 from xml.etree.ElementTree import ParseError
@@ -304,19 +304,18 @@ class Reader:
             left -= self.file(key, path, left)
 
     def _paths(self, prefix: str, keys: list[str], target: Path) -> dict[str, Path]:
-        names = {key: key.removeprefix(prefix) for key in keys}
-        try:
-            paths = {key: trees.safe_target(target, name) for key, name in names.items()}
-        except UnsafeArchiveError as error:
-            message = f"{self._bucket.what(prefix)}: {error}"
-            raise BadInputError(message) from error
-        files = set(names.values())
-        both = next((name for name in names.values() if not files.isdisjoint(_parents(name))), None)
-        if both is not None or len(set(paths.values())) < len(paths):
-            message = f"{self._bucket.what(prefix)}: two of its keys cannot be files beside each other: {both or keys}"
-            raise BadInputError(message)
+        """Return where each of the sorted keys goes."""
+        paths: dict[str, Path] = {}
+        taken: set[Path] = set()
+        for key in keys:
+            try:
+                path = trees.safe_target(target, key.removeprefix(prefix))
+            except UnsafeArchiveError as error:
+                message = f"{self._bucket.what(prefix)}: {error}"
+                raise BadInputError(message) from error
+            if not taken.isdisjoint((path, *path.parents)):
+                message = f"{self._bucket.what(prefix)}: {key!r} cannot be a file beside another of its keys"
+                raise BadInputError(message)
+            taken.add(path)
+            paths[key] = path
         return paths
-
-
-def _parents(name: str) -> set[str]:
-    return {parent.as_posix() for parent in PurePosixPath(name).parents}

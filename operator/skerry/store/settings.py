@@ -70,7 +70,8 @@ class S3Access:
             raise AccessError(message)
         endpoint = (given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL", "")).rstrip("/")
         if endpoint and _ENDPOINT.fullmatch(endpoint) is None:
-            message = f"AWS_ENDPOINT_URL is {endpoint!r}, but it must look like https://HOST[:PORT], without a path"
+            shown = endpoint.rpartition("@")[2]  # a password may stand before it
+            message = f"AWS_ENDPOINT_URL is {shown!r}, but it must look like https://HOST[:PORT], without a path"
             raise AccessError(message)
         region = given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or S3Access.region
         return S3Access(endpoint, region, access_key, secret_key, given.get("AWS_SESSION_TOKEN", ""))
