@@ -7,7 +7,7 @@ authorities of a site, and settings that it reads once from the environment; wha
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -23,7 +23,6 @@ from skerry.store.errors import (
     DigestMismatchError,
     NotFoundError,
     TooLargeError,
-    UnsafeArchiveError,
 )
 from skerry.store.registry import Advance
 from skerry.store.settings import HUB_TOKEN, StoreSettings
@@ -52,7 +51,7 @@ _SAFE: Final = frozenset(
     )
 )
 _ONNX_DATA: Final = re.compile(r"\.onnx([._]data(_\d+)?|\.weights)$")
-_FOR_PEOPLE: Final = re.compile(r"(readme|licen[sc]e|notice|copying|use_policy)", re.IGNORECASE)
+_FOR_PEOPLE: Final = re.compile(r"(readme|licen[sc]e|notice|copying|use_policy)[^.]*\.txt", re.IGNORECASE)
 _PICKLES: Final = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".keras", ".joblib", ".npy"))
 _SHOWN: Final = 5
 _BAD_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105 - what the hub says then
@@ -185,7 +184,7 @@ def _belongs(path: str, main: str) -> bool:
 
 def _is_safe(path: str, known: set[str]) -> bool:
     pure = PurePosixPath(path)
-    if pure.name.startswith(".") or _FOR_PEOPLE.match(pure.name):
+    if pure.name.startswith(".") or _FOR_PEOPLE.fullmatch(pure.name):
         return False
     if pure.suffix == ".bin":  # OpenVINO's weights, and PyTorch's pickles
         return path.removesuffix(".bin") + ".xml" in known and not pure.name.startswith("pytorch_model")
@@ -209,7 +208,7 @@ class _Bearer(httpx.Auth):
     def __init__(self, token: str) -> None:
         self._header = f"Bearer {token}"
 
-    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["Authorization"] = self._header
         yield request
 
@@ -238,18 +237,16 @@ class Hub:
         self._limit(entries, repository)
         shutil.rmtree(folder, ignore_errors=True)
         base = repository.path if entries[0].path != repository.path else parent
-        targets = {entry: self._target(entry, folder, base) for entry in entries}
-        for entry, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._file(repository, entry, target)
-        return targets[entries[0]] if len(entries) == 1 and entries[0].path == repository.path else folder
-
-    def _target(self, entry: Entry, folder: Path, base: str) -> Path:
+        names = {entry.path.removeprefix(f"{base}/" if base else ""): entry for entry in entries}
         try:
-            return trees.safe_target(folder, entry.path.removeprefix(f"{base}/" if base else ""))
-        except UnsafeArchiveError as error:
-            message = f"the hub lists a file whose name cannot be used: {entry.path!r}"
+            targets = trees.safe_targets(folder, names)
+        except BadInputError as error:
+            message = f"{SCHEME}{repository.page}@{repository.commit}: the file {error}"
             raise BadInputError(message) from error
+        for name, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._file(repository, names[name], target)
+        return next(iter(targets.values())) if [entry.path for entry in entries] == [repository.path] else folder
 
     def _limit(self, entries: Sequence[Entry], repository: Repository) -> None:
         """Refuse what is too much before anything is fetched."""

@@ -28,7 +28,6 @@ from skerry.store.errors import (
     StoreError,
     TooLargeError,
     UnreachableError,
-    UnsafeArchiveError,
 )
 from skerry.store.registry import Advance
 from skerry.store.settings import S3Access, StoreSettings
@@ -122,12 +121,11 @@ class Bucket:
         """
         what, keys, size = self.what(prefix), list[str](), 0
         with self._mapped(what):
-            for found in self._client.list_objects(self._name, prefix=prefix, recursive=True):
-                if found.object_name.endswith("/"):
-                    continue  # what consoles put there to show an empty folder
-                keys.append(found.object_name)
+            for count, found in enumerate(self._client.list_objects(self._name, prefix=prefix, recursive=True), 1):
+                if not found.object_name.endswith("/"):  # that is what consoles leave to show an empty folder
+                    keys.append(found.object_name)
                 size += found.size or 0
-                if len(keys) > MAX_OBJECTS:
+                if count > MAX_OBJECTS:
                     message = f"{what}: more than {MAX_OBJECTS} objects; name a smaller folder, or an archive of them"
                     raise TooLargeError(message)
                 if size > max_bytes:
@@ -297,25 +295,12 @@ class Reader:
         keys = transport.patiently(
             lambda: self._bucket.listing(prefix, left), seconds=self._settings.patience_seconds, notify=self._notify
         )
-        paths = self._paths(prefix, keys, target)
+        try:
+            paths = trees.safe_targets(target, [key.removeprefix(prefix) for key in keys])
+        except BadInputError as error:
+            message = f"{self._bucket.what(prefix)}: the key {error}"
+            raise BadInputError(message) from error
         shutil.rmtree(target, ignore_errors=True)
-        for key, path in paths.items():
+        for name, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            left -= self.file(key, path, left)
-
-    def _paths(self, prefix: str, keys: list[str], target: Path) -> dict[str, Path]:
-        """Return where each of the sorted keys goes."""
-        paths: dict[str, Path] = {}
-        taken: set[Path] = set()
-        for key in keys:
-            try:
-                path = trees.safe_target(target, key.removeprefix(prefix))
-            except UnsafeArchiveError as error:
-                message = f"{self._bucket.what(prefix)}: {error}"
-                raise BadInputError(message) from error
-            if not taken.isdisjoint((path, *path.parents)):
-                message = f"{self._bucket.what(prefix)}: {key!r} cannot be a file beside another of its keys"
-                raise BadInputError(message)
-            taken.add(path)
-            paths[key] = path
-        return paths
+            left -= self.file(prefix + name, path, left)

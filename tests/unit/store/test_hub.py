@@ -252,10 +252,17 @@ def test_a_repository_of_countless_files(get: Get, monkeypatch: pytest.MonkeyPat
         get(URI)
 
 
-def test_a_name_that_leaves_the_folder(hub: FakeHub, get: Get) -> None:
-    hub.repositories["org/digits"] = Repository({"../escaped.json": b"", "a.json": b""})
-    with pytest.raises(BadInputError, match=r"whose name cannot be used: '\.\./escaped\.json'"):
+@pytest.mark.parametrize("name", ["../escaped.json", "/etc/escaped.json", "a.json/b.json", f"{'n' * 256}.json"])
+def test_a_name_that_cannot_be_a_file_beside_the_others(name: str, hub: FakeHub, get: Get) -> None:
+    hub.repositories["org/digits"] = Repository({name: b"", "a.json": b""})
+    with pytest.raises(BadInputError, match=rf"hf://org/digits@{COMMIT}: the file '({name}|a\.json)' "):
         get(URI)
+    assert not [path for path in hub.paths() if "resolve" in path]
+
+
+def test_a_model_may_be_called_like_a_text_for_people(hub: FakeHub, get: Get) -> None:
+    hub.repositories["org/digits"] = Repository({"notice-board.onnx": b"1", "NOTICE.txt": b"", "Use_Policy-2.txt": b""})
+    assert get(URI).path.name == "notice-board.onnx"
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"{}", b"[1]", b'[{"type": "file"}]', b'{"error": "no"}'])

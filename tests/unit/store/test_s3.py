@@ -104,6 +104,13 @@ def test_ranges_that_are_not_served(web: WebServer, get: Get) -> None:
     assert get(settings=replace(SETTINGS, patience_seconds=30)).path.read_bytes() == data
 
 
+def test_a_folder_that_is_too_large_is_refused_by_its_listing(web: WebServer, get: Get) -> None:
+    web.answers = [listing(["ir/a", "ir/b"], size=600), content(b"")]
+    with pytest.raises(TooLargeError, match=r"s3://models/ir/ at .* larger than the limit of 1000 bytes"):
+        get("s3://models/ir/", replace(SETTINGS, max_bytes=1000))
+    assert len(web.requests) == 1, "nothing was fetched"
+
+
 def test_more_than_the_listing_says(web: WebServer, get: Get) -> None:
     web.answers = [listing(["ir/a", "ir/b"]), content(bytes(900)), content(bytes(900))]
     with pytest.raises(TooLargeError, match=r"s3://models/ir/b at .* larger than the limit of 100 bytes"):
@@ -116,8 +123,10 @@ def test_more_than_the_listing_says(web: WebServer, get: Get) -> None:
         (["ir/../escaped"], "outside its folder"),
         (["ir//etc/passwd"], "outside its folder"),
         (["ir/a\\b"], "not portable"),
-        (["ir/a", "ir/a/b"], "'ir/a/b' cannot be a file beside another"),
-        (["ir/a", "ir/./a"], "'ir/a' cannot be a file beside another"),
+        (["ir/a", "ir/a/b"], "the key 'a' cannot be a file beside the others"),
+        (["ir/!/b", "ir/./!"], r"the key '\./!' cannot be a file beside the others"),
+        (["ir/a", "ir/./a"], "the key 'a' cannot be a file beside the others"),
+        (["ir/" + 128 * "ü"], "longer than the 255 bytes that a file's name may have"),
     ],
 )
 def test_keys_that_cannot_be_files(keys: list[str], sentence: str, web: WebServer, get: Get) -> None:
