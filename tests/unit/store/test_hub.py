@@ -235,6 +235,7 @@ def test_a_rate_limit_beyond_our_patience(hub: FakeHub, get: Get) -> None:
     hub.faults["config.json"] = [Fault(429, {"Retry-After": "3600"})]
     with pytest.raises(UnreachableError, match="answered 429"):
         get(f"{URI}/config.json")
+    assert len([path for path in hub.paths() if "resolve" in path]) == 1, "it is not asked before it wants to be"
 
 
 def test_too_much_is_refused_before_it_is_fetched(hub: FakeHub, get: Get) -> None:

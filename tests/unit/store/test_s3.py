@@ -94,8 +94,10 @@ def test_a_busy_server_is_asked_again_when_it_says(web: WebServer, get: Get) -> 
     web.answers = [error(503, "SlowDown", Retry_After="1"), content(b"model")]
     assert get(settings=replace(SETTINGS, patience_seconds=30)).size_bytes == 5
     web.answers = [error(503, "SlowDown", Retry_After="100")]
+    web.requests.clear()
     with pytest.raises(UnreachableError, match="SlowDown"):
         get(settings=replace(SETTINGS, patience_seconds=30))
+    assert len(web.requests) == 1, "it is not asked before it wants to be"
 
 
 def test_ranges_that_are_not_served(web: WebServer, get: Get) -> None:
