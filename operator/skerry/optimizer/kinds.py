@@ -8,9 +8,17 @@ from typing import Final
 from skerry.api.types import ModelKind
 
 _CONVOLUTIONS: Final = frozenset(
-    {"Conv", "ConvTranspose", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "ConvInteger", "QLinearConv"}
+    {
+        "Conv",
+        "ConvTranspose",
+        "Convolution",
+        "GroupConvolution",
+        "ConvolutionBackpropData",
+        "ConvInteger",
+        "QLinearConv",
+    }
 )
-_RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN", "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell"})
+_RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN", "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell"})
 _FUSED: Final = frozenset(
     {
         *("Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention", "QAttention"),
@@ -28,7 +36,7 @@ _BETWEEN: Final = frozenset(
 )
 _FURTHEST: Final = 8
 _CONVOLUTIONS_BESIDE: Final = 4
-"""A transformer has a few convolutions at most, which cut its input up; a detector with many may end in an attention."""
+"""A transformer cuts its input up with a few convolutions at most; a detector with many may end in an attention."""
 
 
 @dataclass(frozen=True)

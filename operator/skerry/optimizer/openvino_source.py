@@ -9,7 +9,8 @@ import openvino as ov
 
 from skerry.api.types import Framework, TensorFacts, TensorType
 from skerry.optimizer.backends.base import BASELINE_SETTINGS
-from skerry.optimizer.backends.openvino import CPU, Tool
+from skerry.optimizer.backends.openvino import Tool
+from skerry.optimizer.backends.openvino_layers import CPU
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Content

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from skerry.optimizer.backends.base import Array
-from skerry.optimizer.data import MIN_SAMPLES, Samples
+from skerry.optimizer.data import MIN_SAMPLES, Samples, distribution
 from skerry.optimizer.errors import BadDataError, ConfigurationError
 
 
@@ -37,9 +37,9 @@ def remarks(calibration: Samples) -> list[str]:
         found.append(f"calibrated with {count} sample{'s' if count > 1 else ''}: ranges may be too narrow")
     elif all(_alike(array) for array in calibration.arrays.values()):
         found.append(f"all {count} calibration samples are the same: ranges may be too narrow")
-    ids = np.unique(calibration.labels) if calibration.class_ids and calibration.labels is not None else ()
-    if len(ids) == 1 and count > 1:
-        found.append(f"all calibration samples are of class {ids[0]}: ranges that other classes need are not in them")
+    classes = list(distribution(calibration))
+    if len(classes) == 1 and count > 1:
+        found.append(f"all calibration samples are of class {classes[0]}: ranges of other classes are not in them")
     return found
 
 

@@ -37,7 +37,6 @@ from skerry.optimizer.errors import BadModelError, ConfigurationError
 
 MODEL_FILE: Final = "model.xml"
 NPU: Final = "NPU"
-GPU: Final = "GPU"
 PRECISION_HINT: Final = "INFERENCE_PRECISION_HINT"
 PERFORMANCE_HINT: Final = "PERFORMANCE_HINT"
 DEFAULT_MAX_DROP_PERCENT: Final = "1.0"
@@ -108,30 +107,41 @@ class Tool:
         return Made(MODEL_FILE, settings, execution, tools, remark, result.sensitivity)
 
 
-def execution_of(work: Work) -> tuple[str, dict[str, str], str]:
-    """Return the precision in which a candidate computes, the settings for that, and what a person should know."""
-    integers = work.request.technique in {Technique.POST_TRAINING, Technique.ACCURACY_AWARE}
-    precision, weights_only = work.request.precision, work.request.technique is Technique.WEIGHTS_ONLY
-    if work.device == CPU:
-        settings = dict(BASELINE_SETTINGS[Framework.OPENVINO])
-        if integers:
-            return "INT8", settings, ""
-        if weights_only:
-            return "FP32", settings, f"{precision} weights, computed in FP32"
-        if precision is not Precision.FP16:
-            return "FP32", settings, ""
-        if work.half_precision is None:
-            return "FP32", settings, "FP16 weights, computed in FP32, because the CPU has no fast half precision"
-        return work.half_precision, {**settings, PRECISION_HINT: _HALF_HINTS[work.half_precision]}, ""
+_INTEGERS: Final = frozenset({Technique.POST_TRAINING, Technique.ACCURACY_AWARE})
+Execution = tuple[str, dict[str, str], str]
+"""The precision in which a candidate computes, the settings for that, and what a person should know."""
+
+
+def execution_of(work: Work) -> Execution:
+    """Return how a candidate computes on its device; what is not quantized is FP32 on the CPU, FP16 elsewhere."""
+    return _on_cpu(work) if work.device == CPU else _elsewhere(work)
+
+
+def _on_cpu(work: Work) -> Execution:
+    settings, half = dict(BASELINE_SETTINGS[Framework.OPENVINO]), work.half_precision
+    if work.request.technique in _INTEGERS:
+        return "INT8", settings, ""
+    if work.request.technique is Technique.WEIGHTS_ONLY:
+        return "FP32", settings, f"{work.request.precision} weights, computed in FP32"
+    if work.request.precision is not Precision.FP16:
+        return "FP32", settings, ""
+    if half is None:
+        return "FP32", settings, "FP16 weights, computed in FP32, because the CPU has no fast half precision"
+    return half, {**settings, PRECISION_HINT: _HALF_HINTS[half]}, ""
+
+
+def _elsewhere(work: Work) -> Execution:
+    full, npu = work.request.precision is Precision.FP32, work.device.startswith(NPU)
     settings = {PERFORMANCE_HINT: "LATENCY"}
-    if work.device.startswith(NPU):
-        # The NPU's compiler knows no FP32, and takes no hint.
-        told = "the NPU computes in FP16" if precision is Precision.FP32 else ""
-        return "INT8" if integers else "FP16", settings, told
-    full = precision is Precision.FP32
-    execution = "INT8" if integers else "FP32" if full else "FP16"
-    told = f"{precision} weights, computed in FP16" if weights_only else ""
-    return execution, {**settings, PRECISION_HINT: "f32" if full else "f16"}, told
+    if not npu:  # the NPU's compiler has no FP32 and takes no hint
+        settings[PRECISION_HINT] = "f32" if full else "f16"
+    if work.request.technique in _INTEGERS:
+        return "INT8", settings, ""
+    if work.request.technique is Technique.WEIGHTS_ONLY:
+        return "FP16", settings, f"{work.request.precision} weights, computed in FP16"
+    if full and npu:
+        return "FP16", settings, "the NPU has no FP32: it computes in FP16"
+    return ("FP32" if full else "FP16"), settings, ""
 
 
 def _fitting(model: Any, device: str) -> Any:
@@ -234,7 +244,8 @@ def _accuracy_aware(model: Any, work: Work) -> _Result:
             subset_size=len(samples),
             preset=_PRESETS[work.request.options.get("preset", "Mixed")],
             model_type=_model_type(work),
-            # Layers are ranked in this process: a child process must not have children of its own.
+            advanced_quantization_parameters=_advanced(work),
+            # By itself NNCF takes as many as memory and timing allow, so that no two runs need the same memory.
             advanced_accuracy_restorer_parameters=AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
         )
     )
