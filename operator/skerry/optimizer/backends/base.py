@@ -103,6 +103,8 @@ class Made:
         execution_precision: The precision in which it computes.
         tools: Versions of the tools that made it.
         remark: What a person should know.
+        sensitivity: Layers with the percent by which the output is wrong when that layer alone is quantized, the worst
+            first; empty when that was not measured.
     """
 
     model_file: str
@@ -110,6 +112,7 @@ class Made:
     execution_precision: str
     tools: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
+    sensitivity: tuple[tuple[str, float], ...] = ()
 
 
 class Session(Protocol):
