@@ -6,7 +6,7 @@ from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
-from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, Precision
+from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, ModelSource, Precision
 
 LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
 """Formats in which language models come."""
@@ -21,6 +21,14 @@ _MISSING: Final = {
     ),
 }
 _NAME_LIMIT: Final = 63
+_ENDINGS: Final = {
+    ".gguf": ModelFormat.GGUF,
+    ".tflite": ModelFormat.TFLITE,
+    ".safetensors": ModelFormat.SAFETENSORS,
+    ".pt2": ModelFormat.TORCH_EXPORT,
+    ".keras": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+}
 
 
 class CandidateError(ValueError):
@@ -155,6 +163,15 @@ def check(request: CandidateRequest) -> None:
 def measurable(entry: AcceleratorEntry) -> bool:
     """Tell whether the backends can load models on an accelerator: figures of another device would be bent ones."""
     return not _LOADED_ON.isdisjoint(entry.devices.values())
+
+
+def hint(source: ModelSource) -> ModelFormat:
+    """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
+    if source.format is not ModelFormat.AUTO:
+        return source.format
+    if source.uri.startswith("hf://"):
+        return ModelFormat.HUGGING_FACE
+    return next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), ModelFormat.AUTO)
 
 
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
