@@ -40,12 +40,14 @@ class Source:
         format: Its format.
         files: All files that belong to it, by their name relative to the main file's folder.
         kind: What it is built of.
+        folder: All that was fetched, when that is a folder.
     """
 
     path: Path
     format: ModelFormat
     files: Mapping[str, Path]
     kind: ModelKind = ModelKind.OTHER
+    folder: Path | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -92,6 +94,7 @@ class Made:
         execution_precision: The precision in which it computes.
         tools: Versions of the tools that made it.
         remark: What a person should know.
+        tool_metrics: What the tool itself measured, in its own words and on its own terms.
     """
 
     model_file: str
@@ -99,6 +102,7 @@ class Made:
     execution_precision: str
     tools: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
+    tool_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Session(Protocol):
