@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -95,7 +95,7 @@ def inspect(path: Path, wanted: ModelFormat, inputs: Sequence[InputShape], folde
     _check_tensors(main.name, content)
     size = sum(file.stat().st_size for file in content.files.values())
     shapes = _shapes(content.inputs, {shape.name: list(shape.shape) for shape in inputs})
-    source = Source(main, found, content.files, content.kind)
+    source = Source(main, found, content.files, content.kind, path if path.is_dir() else None)
     if shapes:
         source = _pinned(reader, source, shapes, folder)
     inferred = reader.load(source.path)
@@ -171,4 +171,4 @@ def _pinned(reader: Reader, source: Source, shapes: Mapping[str, list[int]], fol
         shutil.copyfile(file, files[name])
     target = files[source.path.name]
     reader.pin(source.path, shapes, target)
-    return Source(target, source.format, files, source.kind)
+    return replace(source, path=target, files=files)

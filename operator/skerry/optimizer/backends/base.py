@@ -49,12 +49,14 @@ class Source:
         format: Its format.
         files: All files that belong to it, by their name relative to the main file's folder.
         kind: What it is built of.
+        folder: All that was fetched, when that is a folder.
     """
 
     path: Path
     format: ModelFormat
     files: Mapping[str, Path]
     kind: ModelKind = ModelKind.OTHER
+    folder: Path | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -105,6 +107,7 @@ class Made:
         remark: What a person should know.
         sensitivity: Layers with the percent by which the output is wrong when that layer alone is quantized, the worst
             first; empty when that was not measured.
+        tool_metrics: What the tool itself measured, in its own words and on its own terms.
     """
 
     model_file: str
@@ -113,6 +116,7 @@ class Made:
     tools: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
     sensitivity: tuple[tuple[str, float], ...] = ()
+    tool_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Session(Protocol):
