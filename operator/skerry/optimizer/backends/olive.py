@@ -19,6 +19,7 @@ import onnx
 from skerry.api.types import EvaluationMetric, Framework, Precision
 from skerry.optimizer import accuracy, olive_workflow
 from skerry.optimizer.backends import onnxruntime as onnx_backend
+from skerry.optimizer.backends import openvino as openvino_backend
 from skerry.optimizer.backends import openvino_layers
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Session, Work
 from skerry.optimizer.data import Samples
@@ -145,8 +146,8 @@ def _register(calibration: Samples, metric: EvaluationMetric | None, source: Pat
     some = calibration.part(np.arange(min(len(calibration), _EVALUATED)))
     reference = _outputs(Framework.ONNX_RUNTIME, source, some)
 
-    @Registry.register(EVALUATOR)  # type: ignore[untyped-decorator]
-    class _Evaluator(OliveEvaluator):
+    @Registry.register(EVALUATOR)
+    class _Evaluator(OliveEvaluator):  # type: ignore[misc]
         def evaluate(self, model: Any, *_: Any, **__: Any) -> MetricResult:
             framework = _KINDS[model.to_json()["type"].lower()]
             found = _figures(framework, _main_file(Path(model.model_path), framework), some, metric, reference)
