@@ -27,9 +27,11 @@ from skerry.api.types import (
 )
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
+from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
-from skerry.optimizer.search import Found, Inputs, folder_size, native_int8
+from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
+from skerry.optimizer.trials import Inputs, folder_size, native_int8
 from skerry.planning.pareto import Point, choose, pareto
 from skerry.version import version
 
@@ -115,6 +117,7 @@ def conclude(
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
+        spec=spec,
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -334,6 +337,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
         size_bytes=baseline.size_bytes,
+        latency_histogram=latency_histogram(baseline.timings),
     )
 
 
@@ -346,4 +350,6 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         tools=dict(tried.made.tools) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
+        latency_histogram=tried.histogram,
+        sensitivity=tried.sensitivity,
     )
