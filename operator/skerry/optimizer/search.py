@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, data, inspection, measure
+from skerry.optimizer import child, conversion, data, inspection, measure
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
@@ -157,8 +157,12 @@ def _check_gates(inputs: Inputs) -> None:
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
     """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
     spec = inputs.spec
+    model, found = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
     what = "inspecting the model"
-    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned")
+    if model == inputs.model or not inputs.model.is_dir():
+        return inspected
+    return replace(inspected, source=replace(inspected.source, folder=inputs.model))
 
 
 def _ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:

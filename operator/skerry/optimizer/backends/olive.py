@@ -235,7 +235,11 @@ def _require_integers(work: Work) -> None:
     else:
         # NNCF writes quantized activations as FakeQuantize, and compressed weights as integers that are converted.
         text = path.read_text(encoding="utf-8")
-        found = any(f'type="{name}"' in text or f'element_type="{name}"' in text for name in ("FakeQuantize", "i8", "u4"))
+        found = any(
+            f'type="{name}"' in text or f'element_type="{name}"' in text for name in ("FakeQuantize", "i8", "u4")
+        )
     if not found:
-        message = "nothing is quantized in what the workflow made: the model has no layers of the kinds that it looks for"
+        message = (
+            "nothing is quantized in what the workflow made: the model has no layers of the kinds that it looks for"
+        )
         raise BadModelError(message)
