@@ -27,6 +27,7 @@ from skerry.api.types import (
 )
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
+from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
@@ -116,6 +117,7 @@ def conclude(
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
+        spec=spec,
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -335,6 +337,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
         size_bytes=baseline.size_bytes,
+        latency_histogram=latency_histogram(baseline.timings),
     )
 
 
@@ -348,4 +351,6 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         tool_metrics=dict(tried.made.tool_metrics) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
+        latency_histogram=tried.histogram,
+        sensitivity=tried.sensitivity,
     )

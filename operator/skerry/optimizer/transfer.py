@@ -7,10 +7,11 @@ from pathlib import Path
 from skerry.api import artifact
 from skerry.api.artifact import FACTS_FILE, VariantFacts
 from skerry.optimizer.conclude import Outcome
+from skerry.optimizer.rendering.files import report_files
 from skerry.store import fetch as store
 from skerry.store import image, transport
 from skerry.store.fetch import Fetched
-from skerry.store.image import Layer
+from skerry.store.image import Document, Layer
 from skerry.store.references import SCHEME, Reference
 from skerry.store.settings import Credentials, StoreSettings
 
@@ -64,7 +65,7 @@ class Transfer:
         )
 
     def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:
-        """Push the report, and the variant when there is one.
+        """Push the report in all its forms, and the variant when there is one.
 
         Raises:
             StoreError: The registry cannot be written.
@@ -73,12 +74,11 @@ class Transfer:
         if outcome.facts is not None and outcome.folder is not None:
             digest = self._variant(outcome.facts, outcome.folder, where, work)
             variant = f"{SCHEME}{where.pull_repository}@{digest}"
-        document = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()
+        documents = [Document(file.name, file.media_type, file.content) for file in report_files(outcome.report)]
         reference = Reference.parse(f"{where.push_repository}:{where.tag}-report")
         digest = self._patiently(
-            lambda: image.push_document(
-                document,
-                "report.json",
+            lambda: image.push_documents(
+                documents,
                 reference,
                 artifact_type=artifact.REPORT_ARTIFACT_TYPE,
                 settings=self.settings,

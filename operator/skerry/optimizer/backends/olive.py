@@ -20,6 +20,7 @@ from skerry.api.types import EvaluationMetric, Framework, Precision
 from skerry.optimizer import accuracy, olive_workflow
 from skerry.optimizer.backends import onnxruntime as onnx_backend
 from skerry.optimizer.backends import openvino as openvino_backend
+from skerry.optimizer.backends import openvino_layers
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Session, Work
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError
@@ -28,7 +29,7 @@ from skerry.optimizer.onnx_source import OnnxReader
 
 _KINDS: Final = {"onnxmodel": Framework.ONNX_RUNTIME, "openvinomodel": Framework.OPENVINO}
 _FILES: Final = {Framework.ONNX_RUNTIME: "model.onnx", Framework.OPENVINO: "model.xml"}
-_DEVICES: Final = {Framework.ONNX_RUNTIME: onnx_backend.PROVIDER, Framework.OPENVINO: openvino_backend.CPU}
+_DEVICES: Final = {Framework.ONNX_RUNTIME: onnx_backend.PROVIDER, Framework.OPENVINO: openvino_layers.CPU}
 _QUANTIZED: Final = ("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger", "QAttention", "MatMulNBits")
 _INTEGERS: Final = frozenset({Precision.INT8, Precision.INT4})
 _EVALUATED: Final = 64
@@ -145,7 +146,7 @@ def _register(calibration: Samples, metric: EvaluationMetric | None, source: Pat
     some = calibration.part(np.arange(min(len(calibration), _EVALUATED)))
     reference = _outputs(Framework.ONNX_RUNTIME, source, some)
 
-    @Registry.register(EVALUATOR)  # type: ignore[untyped-decorator]
+    @Registry.register(EVALUATOR)
     class _Evaluator(OliveEvaluator):  # type: ignore[misc]
         def evaluate(self, model: Any, *_: Any, **__: Any) -> MetricResult:
             framework = _KINDS[model.to_json()["type"].lower()]
