@@ -3,13 +3,13 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, inspection
+from skerry.optimizer import child, conversion, inspection
 from skerry.optimizer.errors import ConfigurationError
 from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
@@ -180,8 +180,12 @@ def _check_gates(inputs: Inputs) -> None:
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
     """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
     spec = inputs.spec
+    model, found = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
     what = "inspecting the model"
-    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned")
+    if model == inputs.model or not inputs.model.is_dir():
+        return inspected
+    return replace(inspected, source=replace(inspected.source, folder=inputs.model))
 
 
 def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:

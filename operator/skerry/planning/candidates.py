@@ -183,7 +183,7 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
         requested: Candidates that were asked for; empty: those of the matrix.
     """
     known = book()
-    found: list[str] = []
+    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
     for request in requested or entry.candidates:
         recipe = known.recipes.get((request.framework, request.precision, request.technique))
         if recipe is None:
