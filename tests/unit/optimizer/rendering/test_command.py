@@ -133,6 +133,14 @@ def test_local_files_with_difficult_names(tmp_path: Path, monkeypatch: pytest.Mo
     assert found == pinned(made)
 
 
+def test_inputs_with_difficult_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [{"name": name, "shape": [1, 2]} for name in ("a=b", "a,b=3", "-a", "it's")]
+    spec = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", "inputs": inputs}
+    made = report(spec=OptimizationJobSpec.model_validate(spec))
+    found, _ = parsed(of(made), monkeypatch)
+    assert found == pinned(made)
+
+
 def test_what_cannot_be_asked_for_here_has_no_command() -> None:
     assert reproduction(report(spec=None)) is None
     strange = {"framework": "OpenVINO", "precision": "INT8", "technique": "Dynamic"}
