@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from skerry.accelerators.matching import conflicts
 from skerry.api import labels
 from skerry.api.meta import ApiModel, Name, ObjectName
-from skerry.api.types import CandidateRequest, Framework
+from skerry.api.types import CandidateRequest, Framework, ModelKind
 
 Hex4 = Annotated[str, Field(pattern=r"^[0-9a-f]{4}$")]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
@@ -119,6 +119,31 @@ class FrameworkEntry(ApiModel):
     source: Text
 
 
+class MatrixRow(CandidateRequest):
+    """One row of the decision matrix: a candidate to try on the accelerator, the best guess first.
+
+    Attributes:
+        models: Kinds of models for which it is tried; empty: all.
+        reason: Why it stands here; empty: the recipe's own reason.
+        source: Where that is known from.
+    """
+
+    models: list[ModelKind] = Field(default_factory=list)
+    reason: Annotated[str, Field(max_length=512)] = ""
+    source: Annotated[str, Field(max_length=512)] = ""
+
+    def suits(self, kind: ModelKind) -> bool:
+        """Tell whether it is tried for models of a kind."""
+        return not self.models or kind in self.models
+
+    @property
+    def request(self) -> CandidateRequest:
+        """The candidate alone."""
+        return CandidateRequest(
+            framework=self.framework, precision=self.precision, technique=self.technique, options=self.options
+        )
+
+
 class AcceleratorEntry(ApiModel):
     """One accelerator.
 
@@ -139,7 +164,7 @@ class AcceleratorEntry(ApiModel):
         devices: The device in the words of each framework through which Skerry's server can execute models on it;
             empty where it is found, labelled and offered to pods only.
         frameworks: All frameworks that run on it, best first, with the reason and its source.
-        candidates: What to try when optimizing for it; empty until a backend exists.
+        candidates: The decision matrix: what to try when optimizing for it; empty until a backend exists.
     """
 
     name: Annotated[Name, Field(max_length=_NAME)]
@@ -158,7 +183,7 @@ class AcceleratorEntry(ApiModel):
     native_int8: list[str] = Field(default_factory=list)
     native_half: list[NativeHalf] = Field(default_factory=list)
     frameworks: Annotated[list[FrameworkEntry], Field(min_length=1)]
-    candidates: list[CandidateRequest] = Field(default_factory=list)
+    candidates: list[MatrixRow] = Field(default_factory=list)
 
     @property
     def own_resource(self) -> str:

@@ -12,7 +12,13 @@ _UNITS: Final = {
     Metric.MODEL_MEMORY: "MiB",
     Metric.ARTIFACT_SIZE: "MiB",
     Metric.STARTUP_TIME: "s",
+    Metric.PROMPT_THROUGHPUT: "tokens/s",
+    Metric.GENERATION_THROUGHPUT: "tokens/s",
+    Metric.TIME_TO_FIRST_TOKEN: "ms",
+    Metric.ENERGY_PER_INFERENCE: "J",
 }
+_MORE_IS_BETTER: Final = (Metric.THROUGHPUT, Metric.PROMPT_THROUGHPUT, Metric.GENERATION_THROUGHPUT)
+_LESS_IS_BETTER: Final = (EvaluationMetric.MEAN_ABSOLUTE_ERROR, EvaluationMetric.PERPLEXITY)
 _PERCENT: Final = (EvaluationMetric.ACCURACY, EvaluationMetric.F1, EvaluationMetric.AGREEMENT)
 
 
@@ -26,5 +32,5 @@ def unit(metric: Metric, evaluation: EvaluationMetric = EvaluationMetric.ACCURAC
 def higher_is_better(metric: Metric, evaluation: EvaluationMetric = EvaluationMetric.ACCURACY) -> bool:
     """Tell whether a larger figure is the better one."""
     if metric is Metric.ACCURACY:
-        return evaluation is not EvaluationMetric.MEAN_ABSOLUTE_ERROR
-    return metric is Metric.THROUGHPUT
+        return evaluation not in _LESS_IS_BETTER
+    return metric in _MORE_IS_BETTER

@@ -79,6 +79,12 @@ class OptimizationSettings(ApiModel):
         le=604_800,
         description="How long a Job may take, the wait for a node included; a retry has as long again.",
     )
+    budget_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = Field(
+        default=None, description="After how many minutes of searching no further candidate is begun."
+    )
+    max_candidates: Annotated[int, Field(ge=1, le=32)] | None = Field(
+        default=None, description="How many candidates are tried at the most."
+    )
     labels: LabelMap | None = Field(
         default=None, description="Extra labels of the Job and its pod, for queueing systems such as Kueue."
     )

@@ -27,12 +27,29 @@ class ModelFormat(StrEnum):
     AUTO = "Auto"
     ONNX = "ONNX"
     OPENVINO = "OpenVINO"
+    TFLITE = "TFLite"
+    HUGGING_FACE = "HuggingFace"
+    SAFETENSORS = "SafeTensors"
+    GGUF = "GGUF"
+    TORCH_EXPORT = "TorchExport"
+    KERAS = "Keras"
+
+
+class ModelKind(StrEnum):
+    """What a model is built of, which decides what is worth trying."""
+
+    CONVOLUTIONAL = "Convolutional"
+    TRANSFORMER = "Transformer"
+    RECURRENT = "Recurrent"
+    OTHER = "Other"
+    LANGUAGE = "Language"
 
 
 class DataFormat(StrEnum):
     """Formats in which calibration and evaluation data may come."""
 
     NPZ = "Npz"
+    TEXT = "Text"
 
 
 class EvaluationMetric(StrEnum):
@@ -43,6 +60,7 @@ class EvaluationMetric(StrEnum):
     MEAN_ABSOLUTE_ERROR = "MeanAbsoluteError"
     COSINE_SIMILARITY = "CosineSimilarity"
     AGREEMENT = "Agreement"
+    PERPLEXITY = "Perplexity"
 
 
 class Metric(StrEnum):
@@ -56,6 +74,10 @@ class Metric(StrEnum):
     MODEL_MEMORY = "ModelMemory"
     ARTIFACT_SIZE = "ArtifactSize"
     STARTUP_TIME = "StartupTime"
+    PROMPT_THROUGHPUT = "PromptThroughput"
+    GENERATION_THROUGHPUT = "GenerationThroughput"
+    TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 - not that kind of token
+    ENERGY_PER_INFERENCE = "EnergyPerInference"
 
 
 class Objective(StrEnum):
@@ -69,6 +91,10 @@ class Objective(StrEnum):
     MODEL_MEMORY = "ModelMemory"
     ARTIFACT_SIZE = "ArtifactSize"
     STARTUP_TIME = "StartupTime"
+    PROMPT_THROUGHPUT = "PromptThroughput"
+    GENERATION_THROUGHPUT = "GenerationThroughput"
+    TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 - not that kind of token
+    ENERGY_PER_INFERENCE = "EnergyPerInference"
     BALANCED = "Balanced"
 
 
@@ -95,6 +121,13 @@ class Framework(StrEnum):
 
     OPENVINO = "OpenVINO"
     ONNX_RUNTIME = "ONNXRuntime"
+    LITERT = "LiteRT"
+    QNN = "QNN"
+    TENSORRT = "TensorRT"
+    DIRECTML = "DirectML"
+    LLAMA_CPP = "LlamaCpp"
+    OPENVINO_GENAI = "OpenVINOGenAI"
+    MLX = "MLX"
 
 
 class Precision(StrEnum):
@@ -103,6 +136,10 @@ class Precision(StrEnum):
     FP32 = "FP32"
     FP16 = "FP16"
     INT8 = "INT8"
+    INT6 = "INT6"
+    INT5 = "INT5"
+    INT4 = "INT4"
+    INT3 = "INT3"
 
 
 class Technique(StrEnum):
@@ -114,6 +151,9 @@ class Technique(StrEnum):
     ACCURACY_AWARE = "AccuracyAware"
     WEIGHTS_ONLY = "WeightsOnly"
     DYNAMIC = "Dynamic"
+    IMPORTANCE_MATRIX = "ImportanceMatrix"
+    ADAPTIVE_ROUNDING = "AdaptiveRounding"
+    WORKFLOW = "Workflow"
 
 
 class WhenNoneQualifies(StrEnum):
@@ -252,7 +292,10 @@ _SIGN_RULE = (
     "self.goal == 'Threshold' || !self.value.startsWith('-')",
     "value must not be negative for this goal: it is the size of the improvement or degradation",
 )
-_LESS_IS_BETTER = ["LatencyP50", "LatencyP95", "LatencyP99", "ModelMemory", "ArtifactSize", "StartupTime"]
+_LESS_IS_BETTER = [
+    *("LatencyP50", "LatencyP95", "LatencyP99", "ModelMemory", "ArtifactSize", "StartupTime"),
+    *("TimeToFirstToken", "EnergyPerInference"),
+]
 _PERCENT_RULE = (
     f"!(self.goal == 'PercentMinImprovement' && self.metric in {_LESS_IS_BETTER}) || double(self.value) < 100.0",
     "PercentMinImprovement of a metric where less is better must be below 100: 50 means half, that is 2x as good",
@@ -317,6 +360,7 @@ class ModelFacts(StatusModel):
     """What inspection found in the source model."""
 
     format: ModelFormat = Field(description="Format that was found.")
+    kind: ModelKind = Field(default=ModelKind.OTHER, description="What it is built of.")
     size_bytes: int = Field(ge=0, description="Size of the model's files.")
     parameters: int = Field(ge=0, description="Number of parameters.")
     inputs: Tensors = Field(description="The model's inputs.")

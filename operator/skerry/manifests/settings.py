@@ -38,6 +38,7 @@ class InstallationSettings(ApiModel):
 
     Attributes:
         optimizer_image: Image of optimization Jobs.
+        tool_images: Images of further tools, by their group; groups that are not there cannot be used.
         server_image: Image of inference pods.
         image_pull_policy: Pull policy of both.
         image_pull_secrets: Names of Secrets to pull them with, looked for in the namespaces of the pods.
@@ -53,6 +54,7 @@ class InstallationSettings(ApiModel):
 
     optimizer_image: str
     server_image: str
+    tool_images: dict[str, str] = Field(default_factory=dict)
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: list[str] = Field(default_factory=list)
     registry: RegistrySettings

@@ -11,9 +11,10 @@ from skerry.optimizer.errors import BadModelError
 from skerry.planning.gates import PERCENT, Comparison
 
 Z95: Final = 1.96
+Z999: Final = 3.29
+"""For looks at a part of the samples: several of them must not condemn by chance what one would let pass."""
 RESAMPLES: Final = 400
 SEED: Final = 7
-_INTERVAL: Final = (0.025, 0.975)
 _IN_PERCENT: Final = frozenset({EvaluationMetric.ACCURACY, EvaluationMetric.F1, EvaluationMetric.AGREEMENT})
 
 Outputs = npt.NDArray[Any]
@@ -89,8 +90,8 @@ def macro_f1(found: Outputs, labels: Outputs) -> float:
     return total / len(classes)
 
 
-def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored) -> Comparison:
-    """Return a candidate's accuracy with its 95 % interval, given the baseline on the same samples.
+def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored, z: float = Z95) -> Comparison:
+    """Return a candidate's accuracy with its interval (95 % by default), given the baseline on the same samples.
 
     For right-or-wrong scores the interval comes from the samples on which the two differ (as in McNemar's test, with
     one sample added so that no difference is not taken for certainty); for others from resampling the paired
@@ -100,12 +101,14 @@ def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored) -> Co
     differences = candidate.scores - baseline.scores
     scale = PERCENT if metric in _IN_PERCENT else 1.0
     if set(np.unique(candidate.scores)) | set(np.unique(baseline.scores)) <= {0.0, 1.0}:
-        half = scale * Z95 * float(np.sqrt(np.sum(differences != 0) + 1)) / count
+        half = scale * z * float(np.sqrt(np.sum(differences != 0) + 1)) / count
         low, high = candidate.value - half, candidate.value + half
     else:
         random = np.random.default_rng(SEED)
         means = [float(differences[random.integers(0, count, count)].mean()) for _ in range(RESAMPLES)]
-        low, high = (baseline.value + scale * float(np.quantile(means, end)) for end in _INTERVAL)
+        middle, stretch = float(differences.mean()), z / Z95
+        ends = (middle + stretch * (float(np.quantile(means, end)) - middle) for end in (0.025, 0.975))
+        low, high = (baseline.value + scale * end for end in ends)
     if metric in _IN_PERCENT:
         low, high = max(low, 0.0), min(high, PERCENT)
     return Comparison(baseline.value, candidate.value, min(low, candidate.value), max(high, candidate.value))

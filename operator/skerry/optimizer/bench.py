@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from skerry.api.types import Framework
-from skerry.optimizer.backends import backend
+from skerry.optimizer.backends import runner
 from skerry.optimizer.backends.base import BASELINE_SETTINGS
 from skerry.optimizer.data import Sample, Samples
+from skerry.optimizer.wire import transported
 
 WARMUP_RUNS: Final = 20
 WARM_INPUT: Final = "x"
@@ -25,6 +26,7 @@ Latencies = npt.NDArray[np.float64]
 """Milliseconds of single inferences."""
 
 
+@transported
 @dataclass(frozen=True)
 class Round:
     """Inferences one after the other.
@@ -39,17 +41,20 @@ class Round:
     waited: float
 
 
+@transported
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model's file and how it is run."""
+    """What is measured: a model's file, and how and on which device of its framework it is run."""
 
     name: str
     framework: Framework
     model: Path
     settings: Mapping[str, str]
     threads: int
+    device: str
 
 
+@transported
 @dataclass(frozen=True)
 class Start:
     """One fresh start: seconds to load the model and run it once, and the bytes of memory that it added."""
@@ -69,12 +74,13 @@ class Bench:
     """
 
     def __init__(self, subject: Subject, inputs: Sequence[Sample], warm: Path) -> None:
-        runtime = backend(subject.framework)
+        runtime = runner(subject.framework)
         settings = BASELINE_SETTINGS[subject.framework]
-        runtime.load(warm, settings, subject.threads).infer({WARM_INPUT: np.zeros(1, np.float32)})
+        first = runtime.load(warm, settings, subject.threads, subject.device)
+        first.infer({WARM_INPUT: np.zeros(1, np.float32)})
         before = resident_bytes(subject.model.parent)
         started = time.perf_counter()
-        self._session = runtime.load(subject.model, subject.settings, subject.threads)
+        self._session = runtime.load(subject.model, subject.settings, subject.threads, subject.device)
         self._inputs = list(inputs)
         self._session.infer(self._inputs[0])
         seconds = time.perf_counter() - started

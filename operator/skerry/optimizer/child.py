@@ -1,28 +1,77 @@
 """Work on untrusted models in child processes.
 
 A model file can crash the libraries that parse it. Each step that touches it therefore runs in a process of its own,
-and its death becomes an error with a message instead of the end of the Job.
+and its death becomes an error with a message instead of the end of the Job. Where that process is started is a
+`Place`: here, or in a worker, which is a container with other tools beside this one.
 """
 
 import contextlib
 import errno
 import multiprocessing
 import os
+import pkgutil
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
-from skerry.optimizer.errors import OptimizationError, OutOfDiskError, OutOfMemoryError, death
+from skerry.optimizer import wire
+from skerry.optimizer.errors import (
+    DeadlineError,
+    OptimizationError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    death,
+    named,
+)
+from skerry.optimizer.wire import Line
 
 _SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
-_JOIN_SECONDS: Final = 5.0
+JOIN_SECONDS: Final = 5.0
+STEP_SECONDS: Final = 1800.0
+"""How long one step of work may take before it counts as hanging."""
+_MINUTE: Final = 60.0
 _MESSAGE_LIMIT: Final = 1500
 _OUT_OF_MEMORY_WORDS: Final = ("bad_alloc", "bad allocation", "failed to allocate memory")
 T = TypeVar("T")
+
+
+class Running(Protocol):
+    """A process with a connection to it."""
+
+    @property
+    def line(self) -> Line:
+        """Where values are exchanged."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended, having waited a little for it: its code, or minus the signal."""
+        ...
+
+    def close(self, patience: float) -> None:
+        """End the process: kindly within the patience in seconds, else by force."""
+        ...
+
+
+class Place(Protocol):
+    """Where processes are started."""
+
+    def start(self, entry: str) -> Running:
+        """Start a process that calls `module:name` with the arguments that it is sent, and answers.
+
+        Raises:
+            OptimizationError: The place is gone.
+        """
+        ...
 
 
 def summary(error: BaseException) -> str:
@@ -50,9 +99,11 @@ def _foreseen(error: Exception) -> OptimizationError:
 def _answer(connection: Connection, action: Callable[[], Any]) -> None:
     """Send what the action returns, or the error that it raises."""
     try:
-        connection.send((True, action()))
+        answer = (True, action())
     except Exception as error:  # noqa: BLE001 - whatever a library raises about a model becomes a message
-        connection.send((False, _foreseen(error)))
+        foreseen = _foreseen(error)
+        answer = (False, (type(foreseen).__name__, str(foreseen)))
+    wire.send(connection, answer)
 
 
 def _settle() -> None:
@@ -62,59 +113,59 @@ def _settle() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _once(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    _settle()
-    _answer(connection, lambda: function(*arguments))
-
-
-def _serve(connection: Connection, factory: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Make an object and call its methods as they are asked for, until the pipe is closed."""
+def _serve(connection: Connection, entry: str) -> None:
+    """Call what the entry names with the arguments that come, then methods of what it returned, until it is enough."""
     _settle()
     made: list[Any] = []
-    _answer(connection, lambda: made.append(factory(*arguments)))
-    while made:
-        try:
-            method, values = connection.recv()
-        except EOFError:
-            return
-        _answer(connection, lambda: getattr(made[0], method)(*values))  # noqa: B023 - called at once
+
+    def begin() -> Any:
+        function = pkgutil.resolve_name(entry)  # first of all: the arguments' classes come with it
+        result = function(*wire.receive(connection))
+        made.append(result)
+        return None if isinstance(function, type) else result
+
+    try:
+        _answer(connection, begin)
+        while made:
+            method, values = wire.receive(connection)
+            _answer(connection, lambda: getattr(made[0], method)(*values))  # noqa: B023 - called at once
+    except (EOFError, BrokenPipeError):
+        return
 
 
-class _Child:
-    """A process with a pipe to it."""
+class LocalProcess:
+    """A process on this machine, in this container."""
 
-    def __init__(self, what: str, target: Callable[..., None], *arguments: Any) -> None:
-        self._what = what
+    def __init__(self, entry: str) -> None:
         self._connection, there = _SPAWN.Pipe()
-        self._process: SpawnProcess = _SPAWN.Process(target=target, args=(there, *arguments), daemon=True)
+        self._process: SpawnProcess = _SPAWN.Process(target=_serve, args=(there, entry), daemon=True)
         self._process.start()
         there.close()
 
-    def send(self, message: Any) -> None:
-        try:
-            self._connection.send(message)
-        except BrokenPipeError:
-            raise self._death() from None
-
-    def receive(self) -> Any:
-        try:
-            good, value = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            raise self._death() from None
-        if not good:
-            raise value
-        return value
-
-    def _death(self) -> OptimizationError:
-        self._process.join(_JOIN_SECONDS)
-        return death(self._what, self._process.exitcode)
+    @property
+    def line(self) -> Line:
+        """Where values are exchanged."""
+        return self._connection
 
     @property
     def alive(self) -> bool:
+        """Whether it is still there."""
         return self._process.is_alive()
 
-    def close(self, *, patience: float) -> None:
-        """End the process: kindly within the patience, else by force."""
+    def exit_code(self) -> int | None:
+        """Return how it ended."""
+        self._process.join(JOIN_SECONDS)
+        return self._process.exitcode
+
+    def end(self) -> int | None:
+        """Kill it if it is still there, and return how it ended; its line stays open."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        return self._process.exitcode
+
+    def close(self, patience: float) -> None:
+        """End it: kindly within the patience in seconds, else by force."""
         self._connection.close()
         self._process.join(patience)
         if self._process.is_alive():
@@ -122,17 +173,85 @@ class _Child:
             self._process.join()
 
 
-def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Run a function in a fresh process and return what it returns; `what` begins the message when the process dies.
+class Here:
+    """Processes beside this one."""
+
+    def start(self, entry: str) -> LocalProcess:
+        """Start a process."""
+        return LocalProcess(entry)
+
+
+HERE: Final = Here()
+
+
+class _Child:
+    """A process that is sent values and answers."""
+
+    def __init__(self, what: str, place: Place, entry: str, seconds: float) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._running = place.start(entry)
+
+    def send(self, message: Any) -> None:
+        try:
+            wire.send(self._running.line, message)
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def receive(self) -> Any:
+        line, deadline = self._running.line, time.monotonic() + self._seconds
+        try:
+            if not line.poll(max(deadline - time.monotonic(), 0.0)):
+                self._running.close(0.0)
+                message = f"{self._what}: no end after {self._seconds / _MINUTE:.0f} minutes; it was stopped"
+                raise DeadlineError(message)
+            good, value = wire.receive(line)
+        except (EOFError, ConnectionResetError):
+            raise self._death() from None
+        except (wire.WireError, ValueError, TypeError) as error:
+            self._running.close(0.0)
+            message = f"{self._what}: the process sent something that is no answer"
+            raise OptimizationError(message) from error
+        if not good:
+            raise named(*value)
+        return value
+
+    def _death(self) -> OptimizationError:
+        return death(self._what, self._running.exit_code())
+
+    @property
+    def alive(self) -> bool:
+        return self._running.alive
+
+    def close(self, *, patience: float) -> None:
+        self._running.close(patience)
+
+
+def _entry(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def call(
+    what: str, function: Callable[..., T], *arguments: Any, place: Place = HERE, seconds: float = STEP_SECONDS
+) -> T:
+    """Run a function in a fresh process and return what it returns.
+
+    Args:
+        what: Begins the message when the process dies.
+        function: A function of a module, which the process imports.
+        arguments: Its arguments; see `skerry.optimizer.wire` for what can cross.
+        place: Where the process is started.
+        seconds: After how long it is stopped.
 
     Raises:
         OptimizationError: What the function raised, or how the process died.
     """
-    child = _Child(what, _once, function, arguments)
+    child = _Child(what, place, _entry(function), seconds)
     patience = 0.0
     try:
+        child.send(arguments)
         result: T = child.receive()
-        patience = _JOIN_SECONDS
+        patience = JOIN_SECONDS
     finally:
         child.close(patience=patience)
     return result
@@ -141,9 +260,17 @@ def call(what: str, function: Callable[..., T], *arguments: Any) -> T:
 class Remote(Generic[T]):
     """An object that lives in a process of its own; a context manager that ends the process."""
 
-    def __init__(self, what: str, factory: Callable[..., T], *arguments: Any) -> None:
-        self._child = _Child(what, _serve, factory, arguments)
+    def __init__(
+        self,
+        what: str,
+        factory: Callable[..., T],
+        *arguments: Any,
+        place: Place = HERE,
+        seconds: float = STEP_SECONDS,
+    ) -> None:
+        self._child = _Child(what, place, _entry(factory), seconds)
         try:
+            self._child.send(arguments)
             self._child.receive()
         except BaseException:
             self.close()

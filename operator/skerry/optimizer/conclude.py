@@ -29,8 +29,9 @@ from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
 from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
-from skerry.optimizer.search import Found, Inputs, folder_size, native_int8
+from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
+from skerry.optimizer.trials import Inputs, folder_size, native_int8
 from skerry.planning.pareto import Point, choose, pareto
 from skerry.version import version
 

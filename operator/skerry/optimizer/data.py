@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from skerry.api.types import EvaluationMetric, TensorFacts, TensorType
 from skerry.optimizer.errors import BadDataError
+from skerry.optimizer.wire import transported
 
 LABELS: Final = "labels"
 CONSTANT_PREFIX: Final = "const/"
@@ -39,6 +40,7 @@ DTYPES: Final[dict[TensorType, type[np.generic]]] = {
 }
 
 
+@transported
 @dataclass(frozen=True)
 class Samples:
     """Samples for a model.

@@ -7,10 +7,12 @@ OptimizationError
 ├── ConfigurationError        the spec asks for something that does not exist
 ├── OutOfMemoryError          the memory limit is too small for what is tried
 ├── OutOfDiskError            the work folder is full
+├── DeadlineError             a step took too long, and was ended
 └── ChildDiedError            a process that worked on the model crashed
 """
 
 import signal
+from typing import Final
 
 
 class OptimizationError(Exception):
@@ -41,8 +43,26 @@ class OutOfDiskError(OptimizationError):
     """The work folder is full."""
 
 
+class DeadlineError(OptimizationError):
+    """A step took too long."""
+
+
 class ChildDiedError(OptimizationError):
     """A process that worked on the model crashed."""
+
+
+_KINDS: Final = {
+    kind.__name__: kind
+    for kind in (
+        *(OptimizationError, BadModelError, UnsupportedFormatError, BadDataError, ConfigurationError),
+        *(OutOfMemoryError, OutOfDiskError, DeadlineError, ChildDiedError),
+    )
+}
+
+
+def named(name: str, message: str) -> OptimizationError:
+    """Return an error by the name of its class, which another process told."""
+    return _KINDS.get(name, OptimizationError)(message)
 
 
 def death(what: str, exit_code: int | None) -> OptimizationError:

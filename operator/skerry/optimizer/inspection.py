@@ -10,6 +10,7 @@ from skerry.api.types import InputShape, ModelFacts, ModelFormat, TensorFacts, T
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import BadModelError
+from skerry.optimizer.wire import transported
 
 MAX_TENSORS: Final = 32
 
@@ -31,6 +32,7 @@ class Content:
     files: Mapping[str, Path]
 
 
+@transported
 @dataclass(frozen=True)
 class Inspected:
     """The model's facts, and the source as backends want it."""

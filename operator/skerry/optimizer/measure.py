@@ -17,7 +17,7 @@ import numpy as np
 
 from skerry.api.types import Metric, TensorFacts
 from skerry.optimizer.bench import WARM_INPUT, Bench, Latencies, Round, Start, Subject
-from skerry.optimizer.child import Remote
+from skerry.optimizer.child import HERE, Place, Remote
 from skerry.optimizer.data import DTYPES, Array, Sample, Samples
 from skerry.planning.gates import Comparison
 
@@ -118,11 +118,11 @@ def inputs_for(tensors: Sequence[TensorFacts], samples: Samples | None) -> list[
     return [sample]
 
 
-def starts(subject: Subject, conditions: Conditions, *, count: int = STARTS - 1) -> list[Start]:
+def starts(subject: Subject, conditions: Conditions, *, count: int = STARTS - 1, place: Place = HERE) -> list[Start]:
     """Return what fresh starts took, each in a new process that then ends."""
-    found = []
+    found, what = [], f"starting {subject.name}"
     for _ in range(count):
-        with Remote(f"starting {subject.name}", Bench, subject, conditions.inputs, conditions.warm) as bench:
+        with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as bench:
             found.append(bench.call("start"))
     return found
 

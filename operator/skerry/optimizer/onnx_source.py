@@ -8,7 +8,7 @@ import onnx
 
 from skerry.api.types import Framework, TensorFacts, TensorType
 from skerry.optimizer.backends.base import BASELINE_SETTINGS
-from skerry.optimizer.backends.onnxruntime import OnnxRuntimeBackend
+from skerry.optimizer.backends.onnxruntime import PROVIDER, Tool
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Content
@@ -75,7 +75,7 @@ class OnnxReader:
             BadModelError: ONNX Runtime refuses it.
         """
         try:
-            session = OnnxRuntimeBackend().load(path, BASELINE_SETTINGS[Framework.ONNX_RUNTIME], 1)
+            session = Tool().load(path, BASELINE_SETTINGS[Framework.ONNX_RUNTIME], 1, PROVIDER)
         except Exception as error:
             message = f"ONNX Runtime cannot load {path.name}: {summary(error)}"
             raise BadModelError(message) from error

@@ -9,7 +9,7 @@ import openvino as ov
 
 from skerry.api.types import Framework, TensorFacts, TensorType
 from skerry.optimizer.backends.base import BASELINE_SETTINGS
-from skerry.optimizer.backends.openvino import OpenVinoBackend
+from skerry.optimizer.backends.openvino import CPU, Tool
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Content
@@ -70,7 +70,7 @@ class OpenVinoReader:
             BadModelError: OpenVINO refuses it.
         """
         try:
-            OpenVinoBackend().load(path, BASELINE_SETTINGS[Framework.OPENVINO], 1)
+            Tool().load(path, BASELINE_SETTINGS[Framework.OPENVINO], 1, CPU)
             outputs = ov.Core().read_model(str(path)).outputs
         except Exception as error:
             message = f"OpenVINO cannot compile {path.name}: {summary(error)}"

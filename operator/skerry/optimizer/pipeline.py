@@ -16,7 +16,9 @@ from skerry.optimizer import child
 from skerry.optimizer.conclude import Origin, Outcome, conclude
 from skerry.optimizer.data import MAX_BYTES
 from skerry.optimizer.errors import BadDataError, ConfigurationError
-from skerry.optimizer.search import Inputs, Reporter, StageClock, search
+from skerry.optimizer.search import Reporter, StageClock, search
+from skerry.optimizer.toolshed import Toolshed, toolshed
+from skerry.optimizer.trials import Inputs
 from skerry.store.errors import BadInputError, DigestMismatchError, NotFoundError
 from skerry.store.fetch import Fetched
 
@@ -44,6 +46,7 @@ class Surroundings:
         clock: Tells the time, with its zone.
         memory_bytes: Memory limit; None when there is none.
         catalogue: The accelerators that can be optimized for.
+        tools: Where the tools are.
     """
 
     work: Path
@@ -52,6 +55,7 @@ class Surroundings:
     clock: Callable[[], datetime]
     memory_bytes: int | None = None
     catalogue: Catalogue = field(default_factory=catalogue)
+    tools: Toolshed = field(default_factory=toolshed)
 
     @property
     def max_data_bytes(self) -> int:
@@ -104,6 +108,7 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
         cpu=cpu.read(),
         threads=here.threads,
         max_data_bytes=here.max_data_bytes,
+        tools=here.tools,
     )
     found = search(inputs, reporter, here.work / "candidates", clock)
     origin = Origin(

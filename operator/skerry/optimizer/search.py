@@ -1,47 +1,33 @@
 """The stages between fetching and publishing: inspect, baseline, candidates, measure."""
 
 import contextlib
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 
-from skerry.accelerators.catalogue import AcceleratorEntry
-from skerry.accelerators.cpu import CpuFacts
 from skerry.api.jobcontract import Stage
-from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import CandidateResult, Metric, ModelFacts, Technique
+from skerry.api.types import CandidateResult, ModelFacts, Technique
 from skerry.optimizer import child, data, inspection, measure
-from skerry.optimizer.backends import backend
-from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Made, Work
+from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE
 from skerry.optimizer.bench import Bench, Subject
 from skerry.optimizer.child import Remote
-from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError, OutOfDiskError
-from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError
 from skerry.optimizer.inspection import Inspected
-from skerry.optimizer.measure import Conditions, Pair
-from skerry.optimizer.trial import (
-    BASELINE,
-    Baseline,
-    Ground,
-    Observed,
-    Tried,
-    baseline_result,
-    comparisons,
-    measurements,
-    pronounce,
-    settled,
-)
+from skerry.optimizer.measure import Conditions
+from skerry.optimizer.trial import BASELINE, Baseline, Ground, Tried, baseline_result
+from skerry.optimizer.trials import Inputs, Trials, verdicts_of
 from skerry.planning import candidates as matrix
-from skerry.planning.gates import Comparison, GateError, check
+from skerry.planning.gates import GateError, check
+from skerry.planning.searching import Limits, Trial, decide
 
 _QUANTIZING: Final = frozenset(
     {Technique.POST_TRAINING, Technique.ACCURACY_AWARE, Technique.WEIGHTS_ONLY, Technique.DYNAMIC}
 )
+_MINUTE: Final = 60.0
 _FIRST_PERCENT: Final = 20
 _LAST_PERCENT: Final = 90
 
@@ -61,31 +47,6 @@ class Reporter(Protocol):
     ) -> None:
         """Take one line of progress."""
         ...
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What was fetched, and the machine that it runs on.
-
-    Attributes:
-        spec: What is wanted.
-        model: The source model, a file or a folder.
-        calibration: File with calibration data.
-        evaluation: File with evaluation data.
-        entry: The accelerator's entry of the catalogue.
-        cpu: The machine's CPU.
-        threads: Number of threads that models run with.
-        max_data_bytes: Most bytes of one data file, unpacked.
-    """
-
-    spec: OptimizationJobSpec
-    model: Path
-    calibration: Path | None
-    evaluation: Path | None
-    entry: AcceleratorEntry
-    cpu: CpuFacts
-    threads: int
-    max_data_bytes: int
 
 
 @dataclass
@@ -114,23 +75,8 @@ class Found:
     left_out: dict[str, str]
 
 
-def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def half_precision(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
-    """Return the half precision that the CPU computes in at full speed, or None."""
-    return next((half.precision for half in entry.native_half if half.feature in cpu.features), None)
-
-
-def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
-    """Return the best feature of the CPU for 8-bit products, or None."""
-    return next((feature for feature in entry.native_int8 if feature in cpu.features), None)
-
-
 def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) -> Found:
-    """Make and measure every candidate.
+    """Make and measure candidates, cheap and safe ones first, until what remains cannot win or the budget is spent.
 
     Args:
         inputs: What there is to work with.
@@ -150,24 +96,54 @@ def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) 
         plan = _plan(inputs, ground)
     with contextlib.ExitStack() as stack:
         with clock.timed(Stage.BASELINE):
-            reporter.progress(Stage.BASELINE, 12, message=f"{len(plan.candidates)} candidates will be tried")
+            reporter.progress(Stage.BASELINE, 12, message=f"{len(plan.candidates)} candidates are planned")
             bench, baseline = _measured_baseline(inputs, ground, stack)
             reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, ground))
-        trials = _Trials(inputs, ground, baseline, bench, folder)
-        tried = []
-        for number, planned in enumerate(plan.candidates):
-            percent = _FIRST_PERCENT + (_LAST_PERCENT - _FIRST_PERCENT) * number // len(plan.candidates)
-            stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
-            with clock.timed(stage):
-                reporter.progress(stage, percent, candidate=planned.name)
-                attempt = trials.make(planned)
-            if attempt.made is not None:
-                with clock.timed(Stage.MEASURING):
-                    reporter.progress(Stage.MEASURING, percent, candidate=planned.name)
-                    trials.measure(attempt, attempt.made)
-            reporter.progress(Stage.MEASURING, percent, candidate=planned.name, result=attempt.result)
-            tried.append(attempt)
-    return Found(ground, baseline, tried, dict(plan.left_out))
+        trials = Trials(inputs, ground, baseline, bench, folder)
+        tried, left_out = _try_all(inputs, plan, trials, _Progress(reporter, len(plan.candidates)), clock)
+    return Found(ground, baseline, tried, {**plan.left_out, **left_out})
+
+
+@dataclass
+class _Progress:
+    """Tells how far the search is: as far as candidates of the plan, and of what joined it, are done."""
+
+    reporter: Reporter
+    expected: int
+    done: int = 0
+
+    def tell(self, stage: Stage, candidate: str, result: CandidateResult | None = None) -> None:
+        share = min(self.done / max(self.expected, self.done + 1), 1.0)
+        percent = _FIRST_PERCENT + int((_LAST_PERCENT - _FIRST_PERCENT) * share)
+        self.reporter.progress(stage, percent, candidate=candidate, result=result)
+
+
+def _try_all(
+    inputs: Inputs, plan: matrix.Plan, trials: Trials, progress: _Progress, clock: StageClock
+) -> tuple[list[Tried], Mapping[str, str]]:
+    """Return what was tried, in its order, and why the others were not."""
+    settings = inputs.spec.optimization
+    minutes = settings.budget_minutes
+    limits = Limits(settings.max_candidates, None if minutes is None else minutes * _MINUTE)
+    started = time.monotonic()
+    tried: list[Tried] = []
+    while True:
+        done = [Trial(each.planned, each.made is not None, verdicts_of(each)) for each in tried]
+        decision = decide(plan, done, trials.kind, limits, time.monotonic() - started)
+        planned = decision.candidate
+        if planned is None:
+            return tried, decision.left_out
+        stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
+        with clock.timed(stage):
+            progress.tell(stage, planned.name)
+            attempt = trials.make(planned)
+        if attempt.made is not None:
+            with clock.timed(Stage.MEASURING):
+                progress.tell(Stage.MEASURING, planned.name)
+                trials.measure(attempt, attempt.made)
+        tried.append(attempt)
+        progress.done += 1
+        progress.tell(Stage.MEASURING, planned.name, attempt.result)
 
 
 def _check_gates(inputs: Inputs) -> None:
@@ -213,6 +189,8 @@ def _plan(inputs: Inputs, ground: Ground) -> matrix.Plan:
         model_format=ground.inspected.facts.format,
         calibration=calibration is not None,
         calibration_labels=calibration is not None and calibration.labels is not None,
+        kind=ground.inspected.source.kind,
+        tools=inputs.tools.tools,
     )
     try:
         return matrix.plan(inputs.entry, available, inputs.spec.candidates)
@@ -228,10 +206,13 @@ def _measured_baseline(inputs: Inputs, ground: Ground, stack: contextlib.ExitSta
     """
     source, conditions = ground.inspected.source, ground.conditions
     framework = REFERENCE[source.format]
-    subject = Subject(BASELINE, framework, source.path, BASELINE_SETTINGS[framework], inputs.threads)
+    device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
+    subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
+    place = inputs.tools.running(framework)
     try:
-        starts = measure.starts(subject, conditions)
-        remote = Remote("running the unoptimized model", Bench, subject, conditions.inputs, conditions.warm)
+        starts = measure.starts(subject, conditions, place=place)
+        what = "running the unoptimized model"
+        remote = Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place)
         bench = stack.enter_context(remote)
         outputs = measure.outputs(bench, ground.evaluation) if ground.evaluation is not None else None
         timings = measure.alone(bench)
@@ -241,90 +222,6 @@ def _measured_baseline(inputs: Inputs, ground: Ground, stack: contextlib.ExitSta
             raise
         message = f"the unoptimized model cannot be run on these inputs: {error}"
         raise BadModelError(message) from error
-    scored = ground.score(outputs, outputs)
+    scored = ground.score(outputs, outputs) if outputs is not None else None
     size = ground.inspected.facts.size_bytes
     return bench, Baseline(subject, starts, timings, scored, outputs, size)
-
-
-def _make(work: Work) -> Made:
-    """Make a candidate; runs in a child process."""
-    return backend(work.request.framework).make(work)
-
-
-class _Trials:
-    """Makes candidates and measures each against the baseline."""
-
-    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Bench], folder: Path) -> None:
-        self._inputs = inputs
-        self._ground = ground
-        self._baseline = baseline
-        self._bench = bench
-        self._folder = folder
-        self._random = np.random.default_rng(measure.SEED)
-
-    def make(self, planned: matrix.Planned) -> Tried:
-        """Make a candidate; when that fails, its result says why and the search goes on.
-
-        Raises:
-            OptimizationError: The others could not be made either: the disk is full, or the baseline died.
-        """
-        request, ground = planned.request, self._ground
-        folder = self._folder / planned.name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        result = CandidateResult(
-            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
-        )
-        calibration = ground.calibration
-        work = Work(
-            source=ground.inspected.source,
-            request=request,
-            folder=folder,
-            calibration=calibration,
-            metric=ground.metric or (data.default_metric(calibration) if calibration is not None else None),
-            half_precision=half_precision(self._inputs.entry, self._inputs.cpu),
-            native_int8=native_int8(self._inputs.entry, self._inputs.cpu) is not None,
-        )
-        tried = Tried(planned, folder, result)
-        started = time.monotonic()
-        with self._failing(tried):
-            tried.made = child.call(f"making {planned.name}", _make, work)
-        tried.seconds = time.monotonic() - started
-        tried.size_bytes = folder_size(folder)
-        return tried
-
-    def measure(self, tried: Tried, made: Made) -> None:
-        """Measure a candidate and judge it."""
-        planned, ground, conditions = tried.planned, self._ground, self._ground.conditions
-        gates = self._inputs.spec.gates
-        model = tried.folder / made.model_file
-        subject = Subject(planned.name, planned.request.framework, model, made.settings, self._inputs.threads)
-        with self._failing(tried):
-            starts = measure.starts(subject, conditions)
-            with Remote(f"running {planned.name}", Bench, subject, conditions.inputs, conditions.warm) as candidate:
-                starts.append(candidate.call("start"))
-                outputs = measure.outputs(candidate, ground.evaluation) if ground.evaluation is not None else None
-                scored = ground.score(outputs, self._baseline.outputs)
-
-                def compared(pair: Pair) -> dict[Metric, Comparison]:
-                    observed = Observed(pair, starts, scored, tried.size_bytes)
-                    return comparisons(ground, self._baseline, observed)
-
-                def clear(pair: Pair) -> bool:
-                    return settled(compared(pair), gates, ground.meaning)
-
-                pair = measure.paired(self._bench, candidate, self._random, clear)
-            found = compared(pair)
-            tried.measurements = measurements(ground, found, pair[1], starts)
-            tried.histogram = latency_histogram(pair[1])
-            pronounce(tried, made, found, gates, ground)
-
-    @contextlib.contextmanager
-    def _failing(self, tried: Tried) -> Iterator[None]:
-        """Turn a candidate's failure into its result, unless it ends the search."""
-        try:
-            yield
-        except OptimizationError as error:
-            if isinstance(error, OutOfDiskError) or not self._bench.alive:
-                raise
-            tried.fail(str(error))

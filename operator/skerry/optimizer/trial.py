@@ -67,11 +67,15 @@ class Ground:
         """What accuracy means, or would mean."""
         return self.metric or EvaluationMetric.ACCURACY
 
-    def score(self, outputs: Array | None, baseline: Array | None) -> Scored | None:
-        """Return what outputs on the evaluation data are worth; None without evaluation data."""
-        if self.metric is None or self.evaluation is None or outputs is None or baseline is None:
+    def score(self, outputs: Array, baseline: Array, rows: Array | None = None) -> Scored | None:
+        """Return what outputs on the evaluation data, or on some of its rows, are worth; None without such data."""
+        if self.metric is None or self.evaluation is None:
             return None
-        return accuracy.score(self.metric, outputs, self.evaluation.labels, baseline)
+        labels = self.evaluation.labels
+        if rows is not None:
+            baseline = baseline[rows]
+            labels = labels[rows] if labels is not None else None
+        return accuracy.score(self.metric, outputs, labels, baseline)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Observed:
 
     pair: Pair
     starts: Sequence[Start]
-    scored: Scored | None
+    accuracy: Comparison | None
     size_bytes: int
 
 
@@ -122,6 +126,7 @@ class Tried:
     missed: tuple[Metric, ...] = ()
     seconds: float = 0.0
     size_bytes: int = 0
+    samples: int = 0
 
     def fail(self, message: str) -> None:
         """Note that it cannot be made or measured, and why."""
@@ -163,11 +168,11 @@ def settled(found: Mapping[Metric, Comparison], gates: Sequence[Gate], meaning: 
     return Verdict.INCONCLUSIVE not in timed or Verdict.FAILED in others
 
 
-def comparisons(ground: Ground, baseline: Baseline, observed: Observed) -> dict[Metric, Comparison]:
+def comparisons(baseline: Baseline, observed: Observed) -> dict[Metric, Comparison]:
     """Return a candidate's figures beside the baseline's, with their intervals."""
     found: dict[Metric, Comparison] = {}
-    if ground.metric is not None and observed.scored is not None and baseline.scored is not None:
-        found[Metric.ACCURACY] = accuracy.compare(ground.metric, observed.scored, baseline.scored)
+    if observed.accuracy is not None:
+        found[Metric.ACCURACY] = observed.accuracy
     reference = baseline.figures()
     found.update(measure.compare_all_timings(observed.pair, reference))
     for metric in measure.STARTED:
@@ -178,14 +183,14 @@ def comparisons(ground: Ground, baseline: Baseline, observed: Observed) -> dict[
 
 
 def measurements(
-    ground: Ground, found: Mapping[Metric, Comparison], timings: Timings, starts: Sequence[Start]
+    ground: Ground, found: Mapping[Metric, Comparison], timings: Timings, starts: Sequence[Start], samples: int
 ) -> list[Measurement]:
-    """Return the figures as the report has them."""
-    return [_measurement(ground, metric, figure, timings, starts) for metric, figure in found.items()]
+    """Return the figures as the report has them; accuracy is that on so many samples."""
+    return [_measurement(ground, metric, figure, timings, starts, samples) for metric, figure in found.items()]
 
 
 def _measurement(
-    ground: Ground, metric: Metric, figure: Comparison, timings: Timings, starts: Sequence[Start]
+    ground: Ground, metric: Metric, figure: Comparison, timings: Timings, starts: Sequence[Start], samples: int
 ) -> Measurement:
     runs, rounds, warmup = 1, 1, 0
     spread: tuple[float, float] | None = None
@@ -198,7 +203,7 @@ def _measurement(
         each = measure.start_figures(metric, starts)
         spread = (min(each), max(each))
     elif metric is Metric.ACCURACY:
-        runs = len(ground.evaluation or ())
+        runs = samples
     return Measurement(
         metric=metric,
         unit=ground.unit(metric),
@@ -218,7 +223,7 @@ def _measurement(
 def baseline_measurements(baseline: Baseline, ground: Ground) -> list[Measurement]:
     """Return the baseline's own figures as the report has them; its interval is the figure itself."""
     found = {metric: Comparison(value, value, value, value) for metric, value in baseline.figures().items()}
-    return measurements(ground, found, baseline.timings, baseline.starts)
+    return measurements(ground, found, baseline.timings, baseline.starts, len(ground.evaluation or ()))
 
 
 def pronounce(
@@ -242,6 +247,8 @@ def pronounce(
     tried.missed = tuple(metric for metric, verdict in verdicts.items() if verdict.verdict is not Verdict.PASSED)
     remarks = [verdicts[metric].message for metric in tried.missed]
     remarks += [made.remark] if made.remark else []
+    if ground.evaluation is not None and tried.samples < len(ground.evaluation):
+        remarks.append(f"{tried.samples} of {len(ground.evaluation)} samples were enough to see that")
     tried.result = tried.result.model_copy(
         update={
             "execution_precision": made.execution_precision,

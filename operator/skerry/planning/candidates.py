@@ -1,42 +1,34 @@
-"""Which candidates to try: the decision matrix, cut down to what model, data and hardware allow."""
+"""Which candidates to try: the decision matrix, cut down to what model, data, tools and hardware allow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
-from skerry.planning.gates import PERCENT
+from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
+from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, ModelSource, Precision
 
-Way = tuple[Framework, Precision, Technique]
+LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
+"""Formats in which language models come."""
 
-_NAMES: Final[Mapping[Way, str]] = {
-    (Framework.OPENVINO, Precision.FP32, Technique.CONVERSION): "openvino-fp32",
-    (Framework.OPENVINO, Precision.FP16, Technique.CONVERSION): "openvino-fp16",
-    (Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING): "openvino-int8-ptq",
-    (Framework.OPENVINO, Precision.INT8, Technique.ACCURACY_AWARE): "openvino-int8-aware",
-    (Framework.OPENVINO, Precision.INT8, Technique.WEIGHTS_ONLY): "openvino-int8-weights",
-    (Framework.ONNX_RUNTIME, Precision.FP32, Technique.GRAPH_OPTIMIZATION): "onnxruntime-fp32",
-    (Framework.ONNX_RUNTIME, Precision.INT8, Technique.POST_TRAINING): "onnxruntime-int8-static",
-    (Framework.ONNX_RUNTIME, Precision.INT8, Technique.DYNAMIC): "onnxruntime-int8-dynamic",
-}
-"""Every way that the backends have, with the name of its candidate."""
-
-_PRESETS: Final = frozenset({"Mixed", "Performance"})
-_OPTIONS: Final[Mapping[tuple[Framework, Technique], Mapping[str, frozenset[str] | None]]] = {
-    (Framework.OPENVINO, Technique.POST_TRAINING): {"preset": _PRESETS},
-    (Framework.OPENVINO, Technique.ACCURACY_AWARE): {"preset": _PRESETS, "maxDropPercent": None},
-    (Framework.ONNX_RUNTIME, Technique.POST_TRAINING): {"calibration": frozenset({"MinMax", "Entropy", "Percentile"})},
-}
-"""The options of each technique and their values; None stands for a percentage."""
-
-_READS: Final = {
-    Framework.OPENVINO: frozenset({ModelFormat.ONNX, ModelFormat.OPENVINO}),
-    Framework.ONNX_RUNTIME: frozenset({ModelFormat.ONNX}),
-}
-_CALIBRATED: Final = frozenset({Technique.POST_TRAINING, Technique.ACCURACY_AWARE})
 _LOADED_ON: Final = frozenset({"CPU", "AUTO", "CPUExecutionProvider"})
 """Devices on which the backends of this version run models, in the words of their frameworks."""
+_MISSING: Final = {
+    Need.CALIBRATION: "quantizing activations needs calibration or evaluation data",
+    Need.LABELS: (
+        "accuracy-aware quantization needs labels in the calibration data: it must not see the samples that it is "
+        "measured on"
+    ),
+}
+_NAME_LIMIT: Final = 63
+_ENDINGS: Final = {
+    ".gguf": ModelFormat.GGUF,
+    ".tflite": ModelFormat.TFLITE,
+    ".safetensors": ModelFormat.SAFETENSORS,
+    ".pt2": ModelFormat.TORCH_EXPORT,
+    ".keras": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+}
 
 
 class CandidateError(ValueError):
@@ -51,116 +43,185 @@ class Available:
         model_format: Format of the source model.
         calibration: Whether there are samples to calibrate with.
         calibration_labels: Whether those samples have labels.
+        kind: What the model is built of.
+        tools: Tools that can be used here.
     """
 
     model_format: ModelFormat
     calibration: bool
     calibration_labels: bool
+    kind: ModelKind = ModelKind.OTHER
+    tools: frozenset[str] = frozenset({"openvino", "onnxruntime"})
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One candidate to try."""
+    """One candidate to try.
+
+    Attributes:
+        name: Its name, unique in the search.
+        request: What is to be made.
+        recipe: How.
+        tool: The tool that makes it.
+        reason: Why it is tried.
+        recovers: Name of the candidate that kept too little accuracy; empty for those that are tried anyway.
+    """
 
     name: str
     request: CandidateRequest
+    recipe: Recipe
+    tool: Tool
+    reason: str = ""
+    recovers: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The candidates to try, and for each that is left out the reason."""
+    """The candidates to try, cheap and safe ones first.
+
+    Attributes:
+        candidates: The candidates.
+        left_out: For each that is left out the reason.
+        asked: Whether they were asked for, so that nothing else is tried.
+    """
 
     candidates: tuple[Planned, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    asked: bool = False
+
+
+def recipe_of(request: CandidateRequest) -> Recipe:
+    """Return the recipe of a request.
+
+    Raises:
+        CandidateError: No tool has that combination.
+    """
+    recipes = book().recipes
+    found = recipes.get((request.framework, request.precision, request.technique))
+    if found is None:
+        words = ", ".join(
+            f"{precision} {technique}" for framework, precision, technique in recipes if framework is request.framework
+        )
+        message = (
+            f"{request.framework} has no candidate {request.precision} {request.technique}; those it has are "
+            f"{words or 'none in this version'}"
+        )
+        raise CandidateError(message)
+    return found
 
 
 def name_of(request: CandidateRequest) -> str:
     """Return a candidate's name, for example openvino-int8-ptq.
 
     Raises:
-        CandidateError: No backend has that combination.
+        CandidateError: No tool has that combination.
     """
-    name = _NAMES.get((request.framework, request.precision, request.technique))
-    if name is None:
-        own = (way for way in _NAMES if way[0] is request.framework)
-        words = ", ".join(f"{precision} {technique}" for _, precision, technique in own)
-        message = (
-            f"{request.framework} has no candidate {request.precision} {request.technique}; those it has are {words}"
-        )
-        raise CandidateError(message)
-    return name
+    recipe = recipe_of(request)
+    words = (request.options.get(name, "") for name, option in recipe.options.items() if option.names)
+    return "-".join([recipe.name, *(word.lower().replace("_", "-") for word in words if word)])[:_NAME_LIMIT]
 
 
 def from_name(name: str, options: Mapping[str, str] | None = None) -> CandidateRequest:
-    """Return the request that a candidate's name stands for, checked.
+    """Return the request that a recipe's name stands for, checked.
 
     Raises:
         CandidateError: There is no such name, or it has no such option.
     """
-    for (framework, precision, technique), known in _NAMES.items():
-        if known == name:
-            request = CandidateRequest(
-                framework=framework, precision=precision, technique=technique, options=dict(options or {})
-            )
-            check(request)
-            return request
-    message = f"there is no candidate {name!r}; there are {', '.join(_NAMES.values())}"
-    raise CandidateError(message)
+    recipes = book().recipes
+    recipe = next((recipe for recipe in recipes.values() if recipe.name == name), None)
+    if recipe is None:
+        message = f"there is no candidate {name!r}; there are {', '.join(each.name for each in recipes.values())}"
+        raise CandidateError(message)
+    request = CandidateRequest(
+        framework=recipe.framework,
+        precision=recipe.precision,
+        technique=recipe.technique,
+        options=dict(options or {}),
+    )
+    check(request)
+    return request
 
 
 def check(request: CandidateRequest) -> None:
-    """Refuse a combination that no backend has, and options that it does not know.
+    """Refuse a combination that no tool has, and options that it does not know.
 
     Raises:
         CandidateError: With what would be possible.
     """
-    name = name_of(request)
-    known = _OPTIONS.get((request.framework, request.technique), {})
-    for option, value in request.options.items():
-        if option not in known:
-            words = f"its options are {', '.join(sorted(known))}" if known else "it has none"
-            message = f"candidate {name} has no option {option!r}; {words}"
+    recipe = recipe_of(request)
+    for name, value in request.options.items():
+        option = recipe.options.get(name)
+        if option is None:
+            words = f"its options are {', '.join(sorted(recipe.options))}" if recipe.options else "it has none"
+            message = f"candidate {recipe.name} has no option {name!r}; {words}"
             raise CandidateError(message)
-        values = known[option]
-        if values is not None and value not in values:
-            message = f"candidate {name}: option {option} is {value!r}; it may be {', '.join(sorted(values))}"
+        if (told := option.trouble(value)) is not None:
+            message = f"candidate {recipe.name}: option {name} is {value!r}; {told}"
             raise CandidateError(message)
-        if values is None and not _is_percentage(value):
-            message = f"candidate {name}: option {option} is {value!r}; it must be a percentage, for example 1.0"
-            raise CandidateError(message)
-
-
-def _is_percentage(text: str) -> bool:
-    try:
-        return 0.0 <= float(text) <= PERCENT
-    except ValueError:
-        return False
-
-
-def _impossible(request: CandidateRequest, available: Available) -> str | None:
-    """Return why a candidate cannot be made from what there is."""
-    if available.model_format not in _READS[request.framework]:
-        return f"{request.framework} does not read {available.model_format} models"
-    if request.technique in _CALIBRATED and not available.calibration:
-        return "quantizing activations needs calibration or evaluation data"
-    if request.technique is Technique.ACCURACY_AWARE and not available.calibration_labels:
-        return (
-            "accuracy-aware quantization needs labels in the calibration data: it must not see the samples that it is "
-            "measured on"
-        )
-    return None
-
-
-def _unwise(request: CandidateRequest, available: Available) -> str | None:
-    """Return why a candidate that nobody asked for is not tried."""
-    if request.precision is not Precision.FP32 and not available.calibration:
-        return "without data nobody could tell what the lower precision costs"
-    return None
 
 
 def measurable(entry: AcceleratorEntry) -> bool:
     """Tell whether the backends can load models on an accelerator: figures of another device would be bent ones."""
     return not _LOADED_ON.isdisjoint(entry.devices.values())
+
+
+def hint(source: ModelSource) -> ModelFormat:
+    """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
+    if source.format is not ModelFormat.AUTO:
+        return source.format
+    if source.uri.startswith("hf://"):
+        return ModelFormat.HUGGING_FACE
+    return next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), ModelFormat.AUTO)
+
+
+def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
+    """Return the groups of tools that an optimization needs beside the main one, in the order of the matrix.
+
+    Args:
+        entry: The accelerator.
+        hint: Format of the source model, or Auto when nobody said it.
+        requested: Candidates that were asked for; empty: those of the matrix.
+    """
+    known = book()
+    found: list[str] = []
+    for request in requested or entry.candidates:
+        recipe = known.recipes.get((request.framework, request.precision, request.technique))
+        if recipe is None:
+            continue
+        maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
+        if requested or _tried(maker, hint):
+            found += [maker.group, runner.group if runner else maker.group]
+    return tuple(group for group in dict.fromkeys(found) if group != MAIN_GROUP)
+
+
+def _tried(tool: Tool, model_format: ModelFormat) -> bool:
+    """Tell whether a tool's recipes are tried for a format though nobody asked for them."""
+    return model_format in (tool.tries or tool.reads)
+
+
+def _impossible(recipe: Recipe, known: Book, available: Available) -> str | None:
+    """Return why a candidate cannot be made from what there is."""
+    tool, runner = known.makers[recipe.name], known.runner(recipe.framework)
+    if available.model_format not in tool.reads:
+        return f"{tool.tool} does not read {available.model_format} models"
+    missing = [each.tool for each in (tool, runner) if each is not None and each.tool not in available.tools]
+    if missing:
+        return f"{missing[0]} is not here: it belongs to the image of the group {known.tools[missing[0]].group}"
+    if Need.CALIBRATION in recipe.needs and not available.calibration:
+        return _MISSING[Need.CALIBRATION]
+    if Need.LABELS in recipe.needs and not available.calibration_labels:
+        return _MISSING[Need.LABELS]
+    return None
+
+
+def _unwise(recipe: Recipe, known: Book, available: Available) -> str | None:
+    """Return why a candidate that nobody asked for is not tried."""
+    tool = known.makers[recipe.name]
+    if not _tried(tool, available.model_format):
+        return f"{tool.tool} is tried for {available.model_format} models only when it is asked for"
+    if recipe.precision is not Precision.FP32 and not available.calibration:
+        return "without data nobody could tell what the lower precision costs"
+    return None
 
 
 def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[CandidateRequest]) -> Plan:
@@ -170,6 +231,7 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
         CandidateError: A requested candidate does not exist, or cannot be made from what there is; or nothing can be
             measured on the accelerator.
     """
+    known = book()
     if not measurable(entry):
         message = f"this version of Skerry cannot measure models on {entry.name}, so that it does not optimize for it"
         raise CandidateError(message)
@@ -180,28 +242,53 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
                 f"candidate {name_of(request)} was asked for, but {request.framework} does not run on {entry.name}"
             )
             raise CandidateError(message)
-        if (reason := _impossible(request, available)) is not None:
+        if (reason := _impossible(recipe_of(request), known, available)) is not None:
             message = f"candidate {name_of(request)} was asked for, but {reason}"
             raise CandidateError(message)
     if requested:
-        return Plan(_named(requested))
+        return Plan(_named([(request, "it was asked for") for request in requested]), asked=True)
     left_out: dict[str, str] = {}
-    chosen = []
-    for request in entry.candidates:
-        reason = _impossible(request, available) or _unwise(request, available)
+    chosen: list[tuple[CandidateRequest, str]] = []
+    for row in entry.candidates:
+        if not row.suits(available.kind):
+            continue
+        recipe = recipe_of(row)
+        reason = _impossible(recipe, known, available) or _unwise(recipe, known, available)
         if reason is None:
-            chosen.append(request)
+            chosen.append((row.request, row.reason or recipe.reason))
         else:
-            left_out[name_of(request)] = reason
-    return Plan(_named(chosen), left_out)
+            left_out[name_of(row)] = reason
+    planned = _named(chosen)
+    return Plan(tuple(sorted(planned, key=lambda each: each.recipe.stage)), left_out)
 
 
-def _named(requests: Sequence[CandidateRequest]) -> tuple[Planned, ...]:
+def _named(requests: Iterable[tuple[CandidateRequest, str]]) -> tuple[Planned, ...]:
     """Name candidates; the second with the same name (but other options) ends with -2, and so on."""
+    known = book()
     counts: dict[str, int] = {}
     named = []
-    for request in requests:
-        name = name_of(request)
+    for request, reason in requests:
+        name, recipe = name_of(request), recipe_of(request)
         counts[name] = counts.get(name, 0) + 1
-        named.append(Planned(name if counts[name] == 1 else f"{name}-{counts[name]}", request))
+        unique = name if counts[name] == 1 else f"{name}-{counts[name]}"
+        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason))
     return tuple(named)
+
+
+def recoveries(failed: Planned, kind: ModelKind) -> list[Planned]:
+    """Return what to try, in this order, when a candidate keeps too little accuracy.
+
+    Steps that would change nothing are left out, and so are those for other kinds of models.
+    """
+    return [
+        _recovery(failed, step)
+        for step in failed.recipe.recovery
+        if (not step.models or kind in step.models) and not step.options.items() <= failed.request.options.items()
+    ]
+
+
+def _recovery(failed: Planned, step: Recovery) -> Planned:
+    options = {**failed.request.options, **step.options}
+    request = failed.request.model_copy(update={"options": options})
+    name = f"{failed.name}-{step.suffix}"[:_NAME_LIMIT]
+    return Planned(name, request, failed.recipe, failed.tool, step.reason, recovers=failed.name)

@@ -67,8 +67,8 @@ def test_an_unknown_field_in_a_spec_is_an_error() -> None:
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_every_metric_has_a_unit_and_a_direction(metric: Metric) -> None:
-    assert unit(metric) in {"%", "ms", "1/s", "MiB", "s"}
-    assert higher_is_better(metric) == (metric in {Metric.ACCURACY, Metric.THROUGHPUT})
+    assert unit(metric) in {"%", "ms", "1/s", "MiB", "s", "tokens/s", "J"}
+    assert higher_is_better(metric) == ("Throughput" in metric or metric is Metric.ACCURACY)
 
 
 def test_an_error_is_the_better_the_smaller() -> None:

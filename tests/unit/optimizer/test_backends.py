@@ -5,25 +5,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skerry.accelerators.catalogue import catalogue
 from skerry.api.types import CandidateRequest, EvaluationMetric, ModelFormat
 from skerry.optimizer import child
-from skerry.optimizer.backends import backend
+from skerry.optimizer.backends import maker, runner
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Array, Made, Source, Work
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadModelError
-from skerry.planning.candidates import from_name
+from skerry.planning.candidates import from_name, recipe_of
 from tests.unit.optimizer import models
 
+CPU = catalogue()["cpu"]
 IMAGES, LABELS = models.digits()
 CALIBRATION = Samples({"image": IMAGES[:50]}, labels=LABELS[:50])
 
 
 def make(work: Work) -> Made:
-    return backend(work.request.framework).make(work)
+    return maker(recipe_of(work.request).name.partition("-")[0]).make(work)
 
 
 def outputs(request: CandidateRequest, model: Path, made: Made) -> Array:
-    session = backend(request.framework).load(model, made.settings, 1)
+    session = runner(request.framework).load(model, made.settings, 1, CPU.devices[request.framework])
     return np.concatenate([session.infer(CALIBRATION.sample(index)) for index in range(len(CALIBRATION))])
 
 

@@ -119,11 +119,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
     ),
     "impossible candidate": (
         lambda claim: spec_for(
-            claim, candidates=[{"framework": "ONNXRuntime", "precision": "FP16", "technique": "Conversion"}]
+            claim, candidates=[{"framework": "ONNXRuntime", "precision": "INT4", "technique": "Conversion"}]
         ),
         ExitCode.BAD_CONFIGURATION,
         JobReason.BAD_CONFIGURATION,
-        "ONNXRuntime has no candidate FP16 Conversion",
+        "ONNXRuntime has no candidate INT4 Conversion",
     ),
 }
 

@@ -129,7 +129,7 @@ def test_memory_of_the_models_files_counts(tmp_path: Path) -> None:
 def test_a_real_process_runs_a_real_model(tmp_path: Path, classifier: Path) -> None:
     images, _ = models.digits()
     conditions = Conditions([{"image": images[:1]}], measure.write_warm_model(tmp_path))
-    subject = Subject("digits", Framework.ONNX_RUNTIME, classifier, {}, 1)
+    subject = Subject("digits", Framework.ONNX_RUNTIME, classifier, {}, 1, "CPUExecutionProvider")
     with Remote("running", Bench, subject, conditions.inputs, conditions.warm) as running:
         start: Start = running.call("start")
         taken: Round = running.call("run", 5)

@@ -16,7 +16,7 @@ from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, EvaluationMetric, Framework, Metric, ModelFacts, Verdict
 from skerry.optimizer import child
-from skerry.optimizer.backends import backend
+from skerry.optimizer.backends import runner
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
@@ -149,7 +149,7 @@ def test_the_source_itself_is_the_last_resort(tmp_path: Path) -> None:
 
 
 def infer(model: Path, image: np.ndarray) -> np.ndarray:
-    return backend(Framework.ONNX_RUNTIME).load(model, {}, 1).infer({"image": image})
+    return runner(Framework.ONNX_RUNTIME).load(model, {}, 1, "CPUExecutionProvider").infer({"image": image})
 
 
 def test_without_data_accuracy_is_not_known(tmp_path: Path, classifier: Path) -> None:

@@ -1,17 +1,36 @@
-"""One module a framework; each imports its framework only when it is used, in a child process."""
+"""One module a tool, with the class `Tool` in it; see `skerry.accelerators.recipes` for what each can make.
 
+A module is imported only when it is used, in a child process: it imports its framework.
+"""
+
+import importlib
+
+from skerry.accelerators.recipes import book
 from skerry.api.types import Framework
-from skerry.optimizer.backends.base import Backend
+from skerry.optimizer.backends.base import Backend, Made, Work
+from skerry.optimizer.errors import ConfigurationError
 
 
-def backend(framework: Framework) -> Backend:
-    """Return the backend of a framework."""
-    match framework:
-        case Framework.OPENVINO:
-            from skerry.optimizer.backends.openvino import OpenVinoBackend  # noqa: PLC0415 - heavy
+def maker(tool: str) -> Backend:
+    """Return the backend of a tool."""
+    module = importlib.import_module(f"{__name__}.{tool}")
+    found: Backend = module.Tool()
+    return found
 
-            return OpenVinoBackend()
-        case Framework.ONNX_RUNTIME:
-            from skerry.optimizer.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - heavy
 
-            return OnnxRuntimeBackend()
+def runner(framework: Framework) -> Backend:
+    """Return the backend that loads models in a framework.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    tool = book().runner(framework)
+    if tool is None:
+        message = f"no tool of this version runs models in {framework}"
+        raise ConfigurationError(message)
+    return maker(tool.tool)
+
+
+def make(tool: str, work: Work) -> Made:
+    """Make a candidate."""
+    return maker(tool).make(work)

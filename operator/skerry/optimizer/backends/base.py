@@ -7,8 +7,9 @@ from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
-from skerry.api.types import CandidateRequest, EvaluationMetric, Framework, ModelFormat
+from skerry.api.types import CandidateRequest, EvaluationMetric, Framework, ModelFormat, ModelKind
 from skerry.optimizer.data import Sample, Samples
+from skerry.optimizer.wire import transported
 
 Array = npt.NDArray[Any]
 
@@ -22,7 +23,14 @@ BASELINE_SETTINGS: Final[Mapping[Framework, Mapping[str, str]]] = {
 }
 """Settings of the unoptimized model: the framework as people use it, at true FP32."""
 
+BASELINE_DEVICE: Final[Mapping[Framework, str]] = {
+    Framework.ONNX_RUNTIME: "CPUExecutionProvider",
+    Framework.OPENVINO: "CPU",
+}
+"""The unoptimized model runs on the CPU, whatever the candidates are for: only that computes it as it is."""
 
+
+@transported
 @dataclass(frozen=True)
 class Source:
     """The source model, inspected, its free dimensions pinned where the spec says so.
@@ -31,11 +39,13 @@ class Source:
         path: The main file.
         format: Its format.
         files: All files that belong to it, by their name relative to the main file's folder.
+        kind: What it is built of.
     """
 
     path: Path
     format: ModelFormat
     files: Mapping[str, Path]
+    kind: ModelKind = ModelKind.OTHER
 
     @property
     def size_bytes(self) -> int:
@@ -43,6 +53,7 @@ class Source:
         return sum(file.stat().st_size for file in self.files.values())
 
 
+@transported
 @dataclass(frozen=True)
 class Work:
     """All that a backend needs to make one candidate.
@@ -55,6 +66,8 @@ class Work:
         metric: What accuracy means.
         half_precision: BF16 or FP16 when the CPU computes in it at full speed, else None.
         native_int8: Whether the CPU multiplies 8-bit integers without an overflow in between.
+        device: The device that it is made for, in the framework's words.
+        text: File with text to calibrate language models with.
     """
 
     source: Source
@@ -64,8 +77,11 @@ class Work:
     metric: EvaluationMetric | None
     half_precision: str | None
     native_int8: bool
+    device: str = "CPU"
+    text: Path | None = None
 
 
+@transported
 @dataclass(frozen=True)
 class Made:
     """A candidate's files and how to run them.
@@ -104,6 +120,6 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, model: Path, settings: Mapping[str, str], threads: int) -> Session:
-        """Load a model's file."""
+    def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> Session:
+        """Load a model's file on a device, in the framework's words."""
         ...

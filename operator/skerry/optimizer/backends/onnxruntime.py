@@ -85,15 +85,24 @@ def _options(level: str) -> ort.SessionOptions:
     return options
 
 
-class OnnxRuntimeBackend:
+class Tool:
     """Graph optimization, static and dynamic quantization."""
 
-    def load(self, model: Path, settings: Mapping[str, str], threads: int) -> OnnxRuntimeSession:
-        """Make a session."""
+    def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> OnnxRuntimeSession:
+        """Make a session on a provider, without a fallback to the CPU.
+
+        Raises:
+            ConfigurationError: This ONNX Runtime does not have the provider.
+        """
+        if device not in ort.get_available_providers():
+            message = f"this ONNX Runtime has no {device}; it has {', '.join(ort.get_available_providers())}"
+            raise ConfigurationError(message)
         options = _options(settings.get(LEVEL, "All"))
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        return OnnxRuntimeSession(ort.InferenceSession(str(model), options, providers=[PROVIDER]))
+        if device != PROVIDER:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        return OnnxRuntimeSession(ort.InferenceSession(str(model), options, providers=[device]))
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""

@@ -16,6 +16,7 @@ from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError
 
 MODEL_FILE: Final = "model.xml"
+CPU: Final = "CPU"
 PRECISION_HINT: Final = "INFERENCE_PRECISION_HINT"
 _HALF_HINTS: Final = {"BF16": "bf16", "FP16": "f16"}
 _PRESETS: Final = {"Mixed": nncf.QuantizationPreset.MIXED, "Performance": nncf.QuantizationPreset.PERFORMANCE}
@@ -35,13 +36,13 @@ class OpenVinoSession:
         return np.array(self._request.get_tensor(self._output).data)
 
 
-class OpenVinoBackend:
+class Tool:
     """Conversion, post-training and accuracy-aware quantization, weight compression."""
 
-    def load(self, model: Path, settings: Mapping[str, str], threads: int) -> OpenVinoSession:
-        """Compile a model for the CPU."""
-        config = {**settings, "INFERENCE_NUM_THREADS": str(threads)}
-        return OpenVinoSession(ov.Core().compile_model(str(model), "CPU", config))
+    def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> OpenVinoSession:
+        """Compile a model for a device; only the CPU counts threads."""
+        config = {**settings, "INFERENCE_NUM_THREADS": str(threads)} if device == CPU else dict(settings)
+        return OpenVinoSession(ov.Core().compile_model(str(model), device, config))
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""

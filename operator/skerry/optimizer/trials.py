@@ -1,0 +1,219 @@
+"""Trying one candidate after the other: making it, measuring it in turns with the baseline, judging it."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from skerry.accelerators.catalogue import AcceleratorEntry
+from skerry.accelerators.cpu import CpuFacts
+from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import CandidateResult, Metric, ModelKind, Verdict
+from skerry.optimizer import accuracy, backends, child, data, measure
+from skerry.optimizer.backends.base import Array, Made, Work
+from skerry.optimizer.bench import Bench, Subject
+from skerry.optimizer.child import Remote
+from skerry.optimizer.errors import OptimizationError, OutOfDiskError
+from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.measure import Pair
+from skerry.optimizer.toolshed import Toolshed
+from skerry.optimizer.trial import (
+    Baseline,
+    Ground,
+    Observed,
+    Tried,
+    comparisons,
+    measurements,
+    pronounce,
+    settled,
+)
+from skerry.planning.candidates import Planned
+from skerry.planning.gates import Comparison, judge
+
+_LOOKS: Final = (8, 4, 2)
+"""Accuracy is looked at first on an eighth of the samples, then on a quarter, then on half."""
+_FEWEST: Final = 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was fetched, and the machine that it runs on.
+
+    Attributes:
+        spec: What is wanted.
+        model: The source model, a file or a folder.
+        calibration: File with calibration data.
+        evaluation: File with evaluation data.
+        entry: The accelerator's entry of the catalogue.
+        cpu: The machine's CPU.
+        threads: Number of threads that models run with.
+        max_data_bytes: Most bytes of one data file, unpacked.
+        tools: Where the tools are.
+    """
+
+    spec: OptimizationJobSpec
+    model: Path
+    calibration: Path | None
+    evaluation: Path | None
+    entry: AcceleratorEntry
+    cpu: CpuFacts
+    threads: int
+    max_data_bytes: int
+    tools: Toolshed
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def half_precision(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
+    """Return the half precision that the CPU computes in at full speed, or None."""
+    return next((half.precision for half in entry.native_half if half.feature in cpu.features), None)
+
+
+def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
+    """Return the best feature of the CPU for 8-bit products, or None."""
+    return next((feature for feature in entry.native_int8 if feature in cpu.features), None)
+
+
+class Trials:
+    """Makes candidates and measures each against the baseline."""
+
+    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Bench], folder: Path) -> None:
+        self._inputs = inputs
+        self._ground = ground
+        self._baseline = baseline
+        self._bench = bench
+        self._folder = folder
+        self._random = np.random.default_rng(measure.SEED)
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model is built of."""
+        return self._ground.inspected.source.kind
+
+    def make(self, planned: Planned) -> Tried:
+        """Make a candidate; when that fails, its result says why and the search goes on.
+
+        Raises:
+            OptimizationError: The others could not be made either: the disk is full, or the baseline died.
+        """
+        request, ground, inputs = planned.request, self._ground, self._inputs
+        folder = self._folder / planned.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        result = CandidateResult(
+            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
+        )
+        calibration = ground.calibration
+        work = Work(
+            source=ground.inspected.source,
+            request=request,
+            folder=folder,
+            calibration=calibration,
+            metric=ground.metric or (data.default_metric(calibration) if calibration is not None else None),
+            half_precision=half_precision(inputs.entry, inputs.cpu),
+            native_int8=native_int8(inputs.entry, inputs.cpu) is not None,
+            device=inputs.entry.devices[request.framework],
+        )
+        tried = Tried(planned, folder, result)
+        started = time.monotonic()
+        tool = planned.tool.tool
+        with self._failing(tried):
+            tried.made = child.call(
+                f"making {planned.name}", backends.make, tool, work, place=inputs.tools.places[tool]
+            )
+        tried.seconds = time.monotonic() - started
+        tried.size_bytes = folder_size(folder)
+        return tried
+
+    def measure(self, tried: Tried, made: Made) -> None:
+        """Measure a candidate and judge it."""
+        planned, ground, conditions = tried.planned, self._ground, self._ground.conditions
+        inputs, gates = self._inputs, self._inputs.spec.gates
+        framework = planned.request.framework
+        subject = Subject(
+            planned.name,
+            framework,
+            tried.folder / made.model_file,
+            made.settings,
+            inputs.threads,
+            inputs.entry.devices[framework],
+        )
+        place = inputs.tools.running(framework)
+        with self._failing(tried):
+            starts = measure.starts(subject, conditions, place=place)
+            what = f"running {planned.name}"
+            with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as candidate:
+                starts.append(candidate.call("start"))
+                worth, tried.samples = self._accuracy(candidate)
+
+                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                    observed = Observed(pair, starts, worth, tried.size_bytes)
+                    return comparisons(self._baseline, observed)
+
+                def clear(pair: Pair) -> bool:
+                    return settled(compared(pair), gates, ground.meaning)
+
+                pair = measure.paired(self._bench, candidate, self._random, clear)
+            found = compared(pair)
+            tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
+            tried.histogram = latency_histogram(pair[1])
+            pronounce(tried, made, found, gates, ground)
+
+    def _accuracy(self, candidate: Remote[Bench]) -> tuple[Comparison | None, int]:
+        """Return the accuracy, and on how many samples: all, or a first part that already fails the gates.
+
+        A part can only condemn: to pass, a candidate must be run on all samples. They are taken in a random order that
+        is always the same.
+        """
+        evaluation, reference = self._ground.evaluation, self._baseline.outputs
+        if evaluation is None or reference is None:
+            return None, 0
+        total = len(evaluation)
+        order = np.random.default_rng(measure.SEED).permutation(total)
+        found, outputs, seen = None, [], 0
+        for upto in (*(total // share for share in _LOOKS if total // share >= _FEWEST), total):
+            outputs.append(measure.outputs(candidate, evaluation.part(order[seen:upto])))
+            seen = upto
+            found = self._compared(np.concatenate(outputs), reference, order[:seen])
+            if found is None or self._condemned(found):
+                break
+        return found, seen
+
+    def _compared(self, outputs: Array, reference: Array, rows: Array) -> Comparison | None:
+        """Return a candidate's accuracy on some rows, said of the baseline's accuracy on all."""
+        ground, whole = self._ground, self._baseline.scored
+        mine, theirs = ground.score(outputs, reference, rows), ground.score(reference[rows], reference, rows)
+        if ground.metric is None or whole is None or mine is None or theirs is None:
+            return None
+        z = accuracy.Z95 if len(rows) == len(reference) else accuracy.Z999
+        found = accuracy.compare(ground.metric, mine, theirs, z)
+        shift = whole.value - theirs.value
+        return Comparison(whole.value, found.value + shift, found.low + shift, found.high + shift)
+
+    def _condemned(self, found: Comparison) -> bool:
+        verdicts = judge(self._inputs.spec.gates, {Metric.ACCURACY: found}, self._ground.meaning)
+        judged = verdicts.get(Metric.ACCURACY)
+        return judged is not None and judged.verdict is Verdict.FAILED
+
+    @contextlib.contextmanager
+    def _failing(self, tried: Tried) -> Iterator[None]:
+        """Turn a candidate's failure into its result, unless it ends the search."""
+        try:
+            yield
+        except OptimizationError as error:
+            if isinstance(error, OutOfDiskError) or not self._bench.alive:
+                raise
+            tried.fail(str(error))
+
+
+def verdicts_of(tried: Tried) -> Mapping[Metric, Verdict]:
+    """Return what the gates say of each metric of a candidate."""
+    return {figure.name: figure.verdict for figure in tried.result.metrics if figure.verdict is not None}
