@@ -66,6 +66,11 @@ def test_the_front_passes_through_what_nothing_beats(points: list[tuple[float, f
 def test_directions_follow_the_metrics() -> None:
     plot = plot_of(SAMPLES["several"]())
     assert (plot.x_title, plot.y_title) == ("latency p95, ms (← better)", "accuracy, % (better ↑)")
+    language = plot_of(SAMPLES["language"]())
+    assert (language.x_title, language.y_title) == (
+        "generation throughput, tokens/s (better →)",
+        "perplexity (better ↓)",
+    )
     plain = plot_of(SAMPLES["without accuracy"]())
     assert plain.y_title == "memory, MiB (better ↓)"
 
