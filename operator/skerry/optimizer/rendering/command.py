@@ -1,17 +1,20 @@
 """How to get a report once more: the command line of `skerry optimize` that says what was asked for."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Final
 
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.pods import OptimizationSettings
-from skerry.api.types import ModelFormat
+from skerry.api.types import DataFormat, ModelFormat
 from skerry.optimizer.rendering.words import clean
 from skerry.optimizer.report import Report
-from skerry.planning.candidates import CandidateError, name_of
+from skerry.planning.candidates import CandidateError, recipe_of
 
 _LOCAL: Final = "file://"
+_ESCAPED: Final = re.compile(r"([,\\])")
+_BACKSLASH: Final = r"\\\1"
 _CONTINUED: Final = " \\\n  "
 
 
@@ -72,8 +75,9 @@ def _options(spec: OptimizationJobSpec, threads: int | None) -> Iterator[tuple[s
         yield ("--no-gates",)
     yield ("--objective", spec.objective)
     for request in spec.candidates:
-        options = ",".join(f"{name}={value}" for name, value in request.options.items())
-        yield ("--candidate", f"{name_of(request)}:{options}" if options else name_of(request))
+        options = ",".join(f"{name}={_ESCAPED.sub(_BACKSLASH, value)}" for name, value in request.options.items())
+        name = recipe_of(request).name
+        yield ("--candidate", f"{name}:{options}" if options else name)
     yield ("--when-none-qualifies", spec.when_none_qualifies)
     if threads is not None:
         yield ("--threads", str(threads))
@@ -94,12 +98,16 @@ def _data(spec: OptimizationJobSpec) -> Iterator[tuple[str, ...]]:
         yield ("--data", _place(evaluation.uri))
         if evaluation.sha256 is not None:
             yield ("--data-sha256", evaluation.sha256)
+        if evaluation.format is not DataFormat.NPZ:
+            yield ("--data-format", evaluation.format)
         if evaluation.metric is not None:
             yield ("--metric", evaluation.metric)
     if (calibration := spec.calibration) is not None:
         yield ("--calibration", _place(calibration.uri))
         if calibration.sha256 is not None:
             yield ("--calibration-sha256", calibration.sha256)
+        if calibration.format is not DataFormat.NPZ:
+            yield ("--calibration-format", calibration.format)
         yield ("--calibration-samples", str(calibration.max_samples))
 
 
