@@ -86,6 +86,7 @@ imagePullSecrets:
   "imagePullSecrets" .Values.images.pullSecrets
   "allowHttp" .Values.sources.allowHttp
   "caBundle" .Values.sources.caBundle
+  "huggingFaceEndpoint" .Values.sources.huggingFaceEndpoint
   "imageVolumes" .Values.imageVolumes
   "optimizerResources" .Values.optimizer.resources
   "serverResources" .Values.server.resources

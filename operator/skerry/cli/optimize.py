@@ -20,7 +20,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="An .onnx file, a folder with one model, or an oci:// or https:// URI.",
+        help="An .onnx file, a folder with one model, or an oci://, https://, s3:// or hf:// URI.",
         show_default=False,
     ),
 ]
@@ -190,6 +190,9 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     patience: Patience = 30,
 ) -> None:
     """Optimize a model on this machine: try candidates, measure each against the original, keep the best.
+
+    s3:// takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL from the
+    environment, hf:// HF_TOKEN and HF_ENDPOINT.
 
     Exit codes: 0 there is a variant to serve; 1 no candidate passed the gates; 64 an option is wrong; 65 the model or
     the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,

@@ -5,11 +5,12 @@ import platform
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -32,7 +33,7 @@ from skerry.api.types import (
     WhenNoneQualifies,
     default_gates,
 )
-from skerry.cli.artifacts import credentials_for, parse_reference, settings_for
+from skerry.cli.artifacts import credentials_for, parse_reference, settings_with
 from skerry.cli.errors import CommandError
 from skerry.cli.optimize import Access, Wishes
 from skerry.cli.optimize_view import Screen, libraries_to_log
@@ -126,26 +127,37 @@ def _transfer(wishes: Wishes, access: Access) -> tuple[Transfer, Destination | N
     push = wishes.push
     sources = (text for text in (wishes.model, wishes.data, wishes.calibration) if text and text.startswith(SCHEME))
     registry = push or next(sources, None)
+    personal = Credentials.from_env(os.environ)
+    hosts = _hosts(personal) if access.insecure else set()
     if registry is None:
-        settings = replace(StoreSettings.from_env(os.environ), patience_seconds=float(access.patience))
-        return Transfer(settings, Credentials(), Credentials()), None
+        settings = settings_with(hosts, ca_file=access.ca_file, patience=access.patience)
+        return Transfer(settings, personal, Credentials()), None
     reference = parse_reference(registry)
     if push is not None and (reference.tag is None or reference.digest is not None):
         message = f"--push {push!r} needs a tag and no digest: oci://REGISTRY[:PORT]/REPOSITORY:TAG"
         raise CommandError(message, os.EX_USAGE)
-    settings = settings_for(reference, insecure=access.insecure, ca_file=access.ca_file, patience=access.patience)
+    hosts |= {reference.host} if access.insecure else set()
+    settings = settings_with(hosts, ca_file=access.ca_file, patience=access.patience)
     credentials = credentials_for(
         reference, access.username, access.credentials_file, password_stdin=access.password_stdin
     )
-    transfer = Transfer(settings, credentials, credentials)
+    transfer = Transfer(settings, credentials.merged(personal), credentials)
     if push is None or reference.tag is None:
         return transfer, None
     return transfer, Destination(reference.repository, reference.repository, reference.tag)
 
 
+def _hosts(personal: Credentials) -> set[str]:
+    """Return the `host[:port]` of the S3 endpoint and of the mirror of the hub that the environment names."""
+    urls = [personal.s3.endpoint if personal.s3 else "", StoreSettings.from_env(os.environ).hub_endpoint]
+    return {urlsplit(url).netloc for url in urls if url}
+
+
 def _out_folder(wishes: Wishes) -> Path:
     """Return the folder for results: new, empty, or that of an earlier run, whose results stay until there are new."""
     name = wishes.model.rstrip("/").rsplit("/", 1)[-1].partition(":")[0]
+    if "://" in wishes.model:
+        name = name.partition("@")[0]
     folder = wishes.out or Path(f"{Path(name).stem}-optimized")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LOG_FILE).is_file())):
         message = f"{folder} exists and is not the result of an earlier run; name another one with --out"

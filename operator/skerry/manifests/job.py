@@ -151,6 +151,12 @@ def _cpu_limit(container: str) -> Document:
     }
 
 
+def _mirror(settings: InstallationSettings) -> dict[str, str]:
+    """Return the environment variable with the mirror of the Hugging Face hub; nothing where there is none."""
+    endpoint = settings.hugging_face_endpoint
+    return {contract.ENV_HUB_ENDPOINT: endpoint} if endpoint else {}
+
+
 def _container(
     name: str,
     namespace: str,
@@ -171,6 +177,7 @@ def _container(
         contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
         contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
         **trust(settings),
+        **_mirror(settings),
         contract.ENV_WORK: WORK,
         contract.ENV_PVC_ROOT: CLAIMS,
         contract.ENV_TERMINATION_LOG: TERMINATION_LOG,

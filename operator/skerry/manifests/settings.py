@@ -45,6 +45,7 @@ class InstallationSettings(ApiModel):
         registry: Where variants go.
         allow_http: Whether http:// sources are allowed.
         ca_bundle: Certificate authorities, in PEM, that sources and registries may use beside the public ones.
+        hugging_face_endpoint: URL of a mirror that hf:// sources are read from; empty: the hub itself.
         image_volumes: Whether variants are mounted as image volumes; Auto: where the API server
             and all kubelets are of 1.35 or later.
         optimizer_resources: Resources of optimizer containers where the spec says nothing.
@@ -60,6 +61,7 @@ class InstallationSettings(ApiModel):
     registry: RegistrySettings
     allow_http: bool = False
     ca_bundle: str = ""
+    hugging_face_endpoint: str = ""
     image_volumes: Literal["Auto", "Always", "Never"] = "Auto"
     optimizer_resources: Resources = Resources(
         requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "1", "memory": "4Gi"}

@@ -348,6 +348,7 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         options=tried.planned.request.options,
         settings=dict(tried.made.settings) if tried.made else {},
         tools=dict(tried.made.tools) if tried.made else {},
+        tool_metrics=dict(tried.made.tool_metrics) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
         latency_histogram=tried.histogram,

@@ -65,6 +65,9 @@ class CandidateReport(StatusModel):
     options: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, str] = Field(default_factory=dict, description="Settings of the runtime.")
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that made it.")
+    tool_metrics: dict[str, float] = Field(
+        default_factory=dict, description="What the tool itself measured; no part of any verdict."
+    )
     size_bytes: int = 0
     seconds_to_make: float = 0.0
     latency_histogram: LatencyHistogram | None = Field(

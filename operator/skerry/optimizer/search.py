@@ -7,18 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-import numpy as np
-
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, data, inspection, measure
-from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE
-from skerry.optimizer.bench import Bench, Subject
-from skerry.optimizer.child import Remote
-from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError
+from skerry.optimizer import child, inspection
+from skerry.optimizer.errors import ConfigurationError
+from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
-from skerry.optimizer.measure import Conditions
-from skerry.optimizer.trial import BASELINE, Baseline, Ground, Tried, baseline_result
+from skerry.optimizer.trial import Baseline, Ground, Tried, baseline_result
 from skerry.optimizer.trials import Inputs, Trials, verdicts_of
 from skerry.planning import candidates as matrix
 from skerry.planning.gates import GateError, check
@@ -92,16 +87,16 @@ def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) 
         _check_gates(inputs)
         inspected = _inspected(inputs, folder)
         reporter.progress(Stage.INSPECTING, 10, model=inspected.facts)
-        ground = _ground(inputs, inspected, folder)
-        plan = _plan(inputs, ground)
+        shared = ground(inputs, inspected, folder)
+        plan = _plan(inputs, shared)
     with contextlib.ExitStack() as stack:
         with clock.timed(Stage.BASELINE):
             reporter.progress(Stage.BASELINE, 12, message=f"{len(plan.candidates)} candidates are planned")
-            bench, baseline = _measured_baseline(inputs, ground, stack)
-            reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, ground))
-        trials = Trials(inputs, ground, baseline, bench, folder)
+            bench, baseline = measured_baseline(inputs, shared, stack, folder)
+            reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, shared))
+        trials = Trials(inputs, shared, baseline, bench, folder)
         tried, left_out = _try_all(inputs, plan, trials, _Progress(reporter, len(plan.candidates)), clock)
-    return Found(ground, baseline, tried, {**plan.left_out, **left_out})
+    return Found(shared, baseline, tried, {**plan.left_out, **left_out})
 
 
 @dataclass
@@ -161,67 +156,16 @@ def _inspected(inputs: Inputs, folder: Path) -> Inspected:
     return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
 
 
-def _ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
-    """Read the data and settle what all candidates share."""
-    spec, tensors = inputs.spec, (inspected.facts.inputs, inspected.facts.outputs)
-    limit = inputs.max_data_bytes
-    evaluation = data.samples(inputs.evaluation, *tensors, max_bytes=limit) if inputs.evaluation else None
-    calibration = data.samples(inputs.calibration, *tensors, minimum=1, max_bytes=limit) if inputs.calibration else None
-    metric = None
-    if evaluation is not None:
-        wanted = spec.evaluation.metric if spec.evaluation is not None else None
-        metric = wanted or data.default_metric(evaluation)
-        data.check_metric(metric, evaluation)
-    most = spec.calibration.max_samples if spec.calibration is not None else data.DEFAULT_CALIBRATION
-    held_out = calibration is None and evaluation is not None
-    if calibration is not None:
-        calibration = calibration.part(np.arange(min(most, len(calibration))))
-    elif evaluation is not None:
-        calibration, evaluation = data.split(evaluation, most)
-    samples = measure.inputs_for(inspected.facts.inputs, evaluation or calibration)
-    conditions = Conditions(samples, measure.write_warm_model(folder / "warm"))
-    return Ground(inspected, calibration, evaluation, held_out, metric, conditions)
-
-
-def _plan(inputs: Inputs, ground: Ground) -> matrix.Plan:
-    calibration = ground.calibration
+def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:
+    calibration = shared.calibration
     available = matrix.Available(
-        model_format=ground.inspected.facts.format,
-        calibration=calibration is not None,
+        model_format=shared.inspected.facts.format,
+        calibration=calibration is not None or shared.calibration_text is not None,
         calibration_labels=calibration is not None and calibration.labels is not None,
-        kind=ground.inspected.source.kind,
+        kind=shared.inspected.source.kind,
         tools=inputs.tools.tools,
     )
     try:
         return matrix.plan(inputs.entry, available, inputs.spec.candidates)
     except matrix.CandidateError as error:
         raise ConfigurationError(str(error)) from error
-
-
-def _measured_baseline(inputs: Inputs, ground: Ground, stack: contextlib.ExitStack) -> tuple[Remote[Bench], Baseline]:
-    """Measure the source model in its reference runtime at true FP32, and keep its process for the rounds to come.
-
-    Raises:
-        BadModelError: It loads, but cannot be run on the inputs.
-    """
-    source, conditions = ground.inspected.source, ground.conditions
-    framework = REFERENCE[source.format]
-    device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
-    subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
-    place = inputs.tools.running(framework)
-    try:
-        starts = measure.starts(subject, conditions, place=place)
-        what = "running the unoptimized model"
-        remote = Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place)
-        bench = stack.enter_context(remote)
-        outputs = measure.outputs(bench, ground.evaluation) if ground.evaluation is not None else None
-        timings = measure.alone(bench)
-        starts.append(bench.call("start"))
-    except OptimizationError as error:
-        if type(error) is not OptimizationError:
-            raise
-        message = f"the unoptimized model cannot be run on these inputs: {error}"
-        raise BadModelError(message) from error
-    scored = ground.score(outputs, outputs) if outputs is not None else None
-    size = ground.inspected.facts.size_bytes
-    return bench, Baseline(subject, starts, timings, scored, outputs, size)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CandidateResult, Metric, ModelKind, Verdict
-from skerry.optimizer import accuracy, backends, child, data, measure
-from skerry.optimizer.backends.base import Array, Made, Work
-from skerry.optimizer.bench import Bench, Subject
+from skerry.optimizer import backends, child, data, measure
+from skerry.optimizer.backends.base import Made, Work
+from skerry.optimizer.bench import Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
 from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.looks import looks
 from skerry.optimizer.measure import Pair
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
@@ -34,10 +35,6 @@ from skerry.optimizer.trial import (
 )
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, judge
-
-_LOOKS: Final = (8, 4, 2)
-"""Accuracy is looked at first on an eighth of the samples, then on a quarter, then on half."""
-_FEWEST: Final = 32
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
 class Trials:
     """Makes candidates and measures each against the baseline."""
 
-    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Bench], folder: Path) -> None:
+    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Any], folder: Path) -> None:
         self._inputs = inputs
         self._ground = ground
         self._baseline = baseline
@@ -121,6 +118,8 @@ class Trials:
             half_precision=half_precision(inputs.entry, inputs.cpu),
             native_int8=native_int8(inputs.entry, inputs.cpu) is not None,
             device=inputs.entry.devices[request.framework],
+            text=ground.calibration_text,
+            prepared=self._baseline.source,
         )
         tried = Tried(planned, folder, result)
         started = time.monotonic()
@@ -150,9 +149,10 @@ class Trials:
         with self._failing(tried):
             starts = measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
-            with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as candidate:
+            with conditions.open(what, subject, place) as candidate:
                 starts.append(candidate.call("start"))
                 worth, tried.samples = self._accuracy(candidate)
+                tried.samples_at_most = self._baseline.samples
 
                 def compared(pair: Pair) -> dict[Metric, Comparison]:
                     observed = Observed(pair, starts, worth, tried.size_bytes)
@@ -167,36 +167,14 @@ class Trials:
             tried.histogram = latency_histogram(pair[1])
             pronounce(tried, made, found, gates, ground)
 
-    def _accuracy(self, candidate: Remote[Bench]) -> tuple[Comparison | None, int]:
-        """Return the accuracy, and on how many samples: all, or a first part that already fails the gates.
-
-        A part can only condemn: to pass, a candidate must be run on all samples. They are taken in a random order that
-        is always the same.
-        """
-        evaluation, reference = self._ground.evaluation, self._baseline.outputs
-        if evaluation is None or reference is None:
-            return None, 0
-        total = len(evaluation)
-        order = np.random.default_rng(measure.SEED).permutation(total)
-        found, outputs, seen = None, [], 0
-        for upto in (*(total // share for share in _LOOKS if total // share >= _FEWEST), total):
-            outputs.append(measure.outputs(candidate, evaluation.part(order[seen:upto])))
-            seen = upto
-            found = self._compared(np.concatenate(outputs), reference, order[:seen])
-            if found is None or self._condemned(found):
+    def _accuracy(self, candidate: Remote[Any]) -> tuple[Comparison | None, int]:
+        """Return the accuracy, and on how many samples: all, or a first part that already fails the gates."""
+        found = None
+        for look in looks(self._ground, self._baseline, candidate):
+            found = look
+            if self._condemned(look.accuracy):
                 break
-        return found, seen
-
-    def _compared(self, outputs: Array, reference: Array, rows: Array) -> Comparison | None:
-        """Return a candidate's accuracy on some rows, said of the baseline's accuracy on all."""
-        ground, whole = self._ground, self._baseline.scored
-        mine, theirs = ground.score(outputs, reference, rows), ground.score(reference[rows], reference, rows)
-        if ground.metric is None or whole is None or mine is None or theirs is None:
-            return None
-        z = accuracy.Z95 if len(rows) == len(reference) else accuracy.Z999
-        found = accuracy.compare(ground.metric, mine, theirs, z)
-        shift = whole.value - theirs.value
-        return Comparison(whole.value, found.value + shift, found.low + shift, found.high + shift)
+        return (None, 0) if found is None else (found.accuracy, found.samples)
 
     def _condemned(self, found: Comparison) -> bool:
         verdicts = judge(self._inputs.spec.gates, {Metric.ACCURACY: found}, self._ground.meaning)
