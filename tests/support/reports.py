@@ -142,5 +142,6 @@ def real(folder: Path) -> Path:
         data = models.samples(folder / "data.npz")
         words = ["optimize", str(model), "--data", str(data), "--out", str(out), "--threads", "1"]
         words += ["--candidate", "onnxruntime-int8-static", "--candidate", "onnxruntime-fp32"]
+        words += ["--candidate", "onnxruntime-int8-static:keepSensitive=1"]
         assert run([*words, "--gate", "ArtifactSize:PercentMinImprovement:25"]) == 0
     return out
