@@ -32,7 +32,7 @@ from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Lay
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
-from skerry.planning.pareto import Point, choose, pareto
+from skerry.planning.pareto import choose, pareto
 from skerry.version import version
 
 _HALF: Final = frozenset({"BF16", "FP16"})
@@ -79,15 +79,7 @@ def conclude(
 ) -> Outcome:
     """Choose, and write the chosen variant's files below the folder."""
     spec = inputs.spec
-    points = [
-        Point(
-            tried.result.name,
-            {measured.metric: measured.value for measured in tried.measurements},
-            tried.result.verdict is Verdict.PASSED,
-        )
-        for tried in found.tried
-        if tried.made is not None
-    ]
+    points = [tried.point for tried in found.tried if tried.point is not None]
     front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})

@@ -32,6 +32,7 @@ from skerry.optimizer.measure import Pair, Setting, Timings
 from skerry.optimizer.report import LatencyHistogram, Measurement
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
+from skerry.planning.pareto import Point
 
 BASELINE: Final = "baseline"
 NO_DATA: Final = "there is no evaluation data; give some (spec.evaluation, --data), or drop the gate"
@@ -142,6 +143,15 @@ class Tried:
     size_bytes: int = 0
     samples: int = 0
     samples_at_most: int = 0
+    recalled: str = ""
+
+    @property
+    def point(self) -> Point | None:
+        """What the choice looks at; None when it could not be made."""
+        if self.made is None:
+            return None
+        figures = {measured.metric: measured.value for measured in self.measurements}
+        return Point(self.result.name, figures, self.result.verdict is Verdict.PASSED)
 
     def fail(self, message: str) -> None:
         """Note that it cannot be made or measured, and why."""

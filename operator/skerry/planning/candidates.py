@@ -169,9 +169,8 @@ def hint(source: ModelSource) -> ModelFormat:
     """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
     if source.format is not ModelFormat.AUTO:
         return source.format
-    if source.uri.startswith("hf://"):
-        return ModelFormat.HUGGING_FACE
-    return next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), ModelFormat.AUTO)
+    ending = next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), None)
+    return ending or (ModelFormat.HUGGING_FACE if source.uri.startswith("hf://") else ModelFormat.AUTO)
 
 
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
@@ -183,7 +182,7 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
         requested: Candidates that were asked for; empty: those of the matrix.
     """
     known = book()
-    found: list[str] = []
+    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
     for request in requested or entry.candidates:
         recipe = known.recipes.get((request.framework, request.precision, request.technique))
         if recipe is None:
