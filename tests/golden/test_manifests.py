@@ -42,6 +42,7 @@ EXTERNAL = InstallationSettings.model_validate(
         "serverImage": "registry.example.com/skerry-server:1",
         "imagePullSecrets": ["images"],
         "caBundle": CERTIFICATE,
+        "huggingFaceEndpoint": "https://hub.example.com",
         "registry": {
             "push": "registry.example.com",
             "pull": "registry.example.com",

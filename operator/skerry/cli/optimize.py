@@ -20,9 +20,17 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="An .onnx file, a folder with one model, or an oci:// or https:// URI.",
+        help="An .onnx file, a folder with one model, or an oci://, https://, s3:// or hf:// URI.",
         show_default=False,
     ),
+]
+ModelDigest = Annotated[
+    str | None,
+    typer.Option("--sha256", metavar="SHA256", help="What `skerry digest` says of the model; others are refused."),
+]
+Format = Annotated[str, typer.Option("--format", help="Format of the model; Auto looks into the file.")]
+Accelerator = Annotated[
+    str, typer.Option("--accelerator", metavar="NAME", help="What to optimize for; see `skerry accelerators`.")
 ]
 Data = Annotated[
     str | None,
@@ -33,6 +41,9 @@ Data = Annotated[
         "`labels`: class ids [N], or targets shaped like the first output.",
     ),
 ]
+DataDigest = Annotated[
+    str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
+]
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +51,13 @@ Calibration = Annotated[
         metavar="FILE",
         help="Npz to quantize with: arrays as in --data, without labels. Default: a part of --data.",
     ),
+]
+CalibrationDigest = Annotated[
+    str | None,
+    typer.Option("--calibration-sha256", metavar="SHA256", help="What `skerry digest` says of that data."),
+]
+CalibrationSamples = Annotated[
+    int, typer.Option("--calibration-samples", min=1, help="How many samples of --calibration are used at the most.")
 ]
 Metric = Annotated[
     str | None,
@@ -58,6 +76,7 @@ Gates = Annotated[
         show_default=False,
     ),
 ]
+NoGates = Annotated[bool, typer.Option("--no-gates", help="Let every candidate through.")]
 Objective = Annotated[
     str, typer.Option("--objective", help="What decides among those that pass: a metric, or Balanced.")
 ]
@@ -113,10 +132,17 @@ class Wishes:
     """What the options say, as text."""
 
     model: str
+    sha256: str | None
+    model_format: str
+    accelerator: str
     data: str | None
+    data_sha256: str | None
     calibration: str | None
+    calibration_sha256: str | None
+    calibration_samples: int
     metric: str | None
     gates: tuple[str, ...]
+    no_gates: bool
     objective: str
     candidates: tuple[str, ...]
     shapes: tuple[str, ...]
@@ -130,10 +156,17 @@ class Wishes:
 def optimize(  # noqa: PLR0913 - they are the command's options
     model: Model,
     *,
+    sha256: ModelDigest = None,
+    model_format: Format = "Auto",
+    accelerator: Accelerator = "cpu",
     data: Data = None,
+    data_sha256: DataDigest = None,
     calibration: Calibration = None,
+    calibration_sha256: CalibrationDigest = None,
+    calibration_samples: CalibrationSamples = 300,
     metric: Metric = None,
     gate: Gates = None,
+    no_gates: NoGates = False,
     objective: Objective = "LatencyP95",
     candidate: Candidates = None,
     shape: Shapes = None,
@@ -149,7 +182,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     ca_file: CaFile = None,
     patience: Patience = 30,
 ) -> None:
-    """Optimize a model for this machine's CPU: try candidates, measure each against the original, keep the best.
+    """Optimize a model on this machine: try candidates, measure each against the original, keep the best.
+
+    s3:// takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL from the
+    environment, hf:// HF_TOKEN and HF_ENDPOINT.
 
     Exit codes: 0 there is a variant to serve; 1 no candidate passed the gates; 64 an option is wrong; 65 the model or
     the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,
@@ -166,10 +202,17 @@ def optimize(  # noqa: PLR0913 - they are the command's options
 
     wishes = Wishes(
         model=model,
+        sha256=sha256,
+        model_format=model_format,
+        accelerator=accelerator,
         data=data,
+        data_sha256=data_sha256,
         calibration=calibration,
+        calibration_sha256=calibration_sha256,
+        calibration_samples=calibration_samples,
         metric=metric,
         gates=tuple(gate or ()),
+        no_gates=no_gates,
         objective=objective,
         candidates=tuple(candidate or ()),
         shapes=tuple(shape or ()),

@@ -22,6 +22,7 @@ from skerry.manifests.common import (
     trust,
 )
 from skerry.manifests.settings import InstallationSettings
+from skerry.planning.candidates import groups, hint
 
 CONTAINER: Final = "optimizer"
 RETRIES: Final = 3
@@ -103,6 +104,7 @@ def optimization_job(
                     "securityContext": POD_SECURITY,
                     "nodeSelector": selector,
                     "tolerations": tolerations(wanted.tolerations),
+                    **_workers(spec, settings, entry),
                     "containers": [_container(name, namespace, model, spec, settings, entry)],
                     "volumes": _volumes(name, spec, settings),
                     **image_pull_secrets(settings.image_pull_secrets),
@@ -115,6 +117,44 @@ def optimization_job(
 def _inputs(spec: OptimizationJobSpec) -> Document:
     """Return the spec as the Job gets it: without what may change while the Job exists."""
     return {name: value for name, value in spec.wire().items() if name != "suspend"}
+
+
+def _groups(spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry) -> list[str]:
+    """Return the groups of tools that get a worker: those that may be needed and that there is an image of."""
+    wanted = groups(entry, hint(spec.model), spec.candidates)
+    return [group for group in wanted if group in settings.tool_images]
+
+
+def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry) -> Document:
+    """Return a sidecar for each group of tools that the main container does not have; they share its work folder."""
+    workers: list[Document] = [
+        {
+            "name": f"tools-{group}",
+            "image": settings.tool_images[group],
+            "imagePullPolicy": settings.image_pull_policy,
+            "restartPolicy": "Always",
+            "args": ["--folder", f"{WORK}/{contract.WORKERS_FOLDER}", "--group", group, "--work", WORK],
+            "env": [*environment({"TMPDIR": WORK, "HOME": WORK}), _cpu_limit(f"tools-{group}")],
+            "resources": resources(spec.optimization.resources, settings.optimizer_resources),
+            "securityContext": CONTAINER_SECURITY,
+            "volumeMounts": [{"name": "work", "mountPath": WORK}],
+        }
+        for group in _groups(spec, settings, entry)
+    ]
+    return {"initContainers": workers} if workers else {}
+
+
+def _cpu_limit(container: str) -> Document:
+    return {
+        "name": contract.ENV_CPU_LIMIT,
+        "valueFrom": {"resourceFieldRef": {"containerName": container, "resource": "limits.cpu"}},
+    }
+
+
+def _mirror(settings: InstallationSettings) -> dict[str, str]:
+    """Return the environment variable with the mirror of the Hugging Face hub; nothing where there is none."""
+    endpoint = settings.hugging_face_endpoint
+    return {contract.ENV_HUB_ENDPOINT: endpoint} if endpoint else {}
 
 
 def _container(
@@ -137,12 +177,15 @@ def _container(
         contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
         contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
         **trust(settings),
+        **_mirror(settings),
         contract.ENV_WORK: WORK,
         contract.ENV_PVC_ROOT: CLAIMS,
         contract.ENV_TERMINATION_LOG: TERMINATION_LOG,
         "TMPDIR": WORK,
         "HOME": WORK,
     }
+    if workers := _groups(spec, settings, entry):
+        values[contract.ENV_WORKERS] = ",".join(workers)
     mounts: list[Document] = [{"name": "work", "mountPath": WORK}]
     if spec.model.credentials_secret_name:
         values[contract.ENV_SOURCE_CREDENTIALS] = f"{CREDENTIALS}/source"
@@ -161,10 +204,7 @@ def _container(
         "env": [
             *environment(values),
             {"name": contract.ENV_NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-            {
-                "name": contract.ENV_CPU_LIMIT,
-                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}},
-            },
+            _cpu_limit(CONTAINER),
             {
                 "name": contract.ENV_MEMORY_LIMIT,
                 "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.memory"}},

@@ -27,11 +27,12 @@ from skerry.api.types import (
 )
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
+from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
-from skerry.planning.pareto import Point, choose, pareto
+from skerry.planning.pareto import choose, pareto
 from skerry.version import version
 
 _HALF: Final = frozenset({"BF16", "FP16"})
@@ -78,15 +79,7 @@ def conclude(
 ) -> Outcome:
     """Choose, and write the chosen variant's files below the folder."""
     spec = inputs.spec
-    points = [
-        Point(
-            tried.result.name,
-            {measured.metric: measured.value for measured in tried.measurements},
-            tried.result.verdict is Verdict.PASSED,
-        )
-        for tried in found.tried
-        if tried.made is not None
-    ]
+    points = [tried.point for tried in found.tried if tried.point is not None]
     front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})
@@ -116,6 +109,7 @@ def conclude(
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
+        spec=spec,
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -335,6 +329,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
         size_bytes=baseline.size_bytes,
+        latency_histogram=latency_histogram(baseline.timings),
     )
 
 
@@ -345,6 +340,9 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         options=tried.planned.request.options,
         settings=dict(tried.made.settings) if tried.made else {},
         tools=dict(tried.made.tools) if tried.made else {},
+        tool_metrics=dict(tried.made.tool_metrics) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
+        latency_histogram=tried.histogram,
+        sensitivity=tried.sensitivity,
     )

@@ -6,7 +6,7 @@ from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
-from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, Precision
+from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, ModelSource, Precision
 
 LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
 """Formats in which language models come."""
@@ -21,6 +21,14 @@ _MISSING: Final = {
     ),
 }
 _NAME_LIMIT: Final = 63
+_ENDINGS: Final = {
+    ".gguf": ModelFormat.GGUF,
+    ".tflite": ModelFormat.TFLITE,
+    ".safetensors": ModelFormat.SAFETENSORS,
+    ".pt2": ModelFormat.TORCH_EXPORT,
+    ".keras": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+}
 
 
 class CandidateError(ValueError):
@@ -157,6 +165,15 @@ def measurable(entry: AcceleratorEntry) -> bool:
     return not _LOADED_ON.isdisjoint(entry.devices.values())
 
 
+def hint(source: ModelSource) -> ModelFormat:
+    """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
+    if source.format is not ModelFormat.AUTO:
+        return source.format
+    if source.uri.startswith("hf://"):
+        return ModelFormat.HUGGING_FACE
+    return next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), ModelFormat.AUTO)
+
+
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
     """Return the groups of tools that an optimization needs beside the main one, in the order of the matrix.
 
@@ -166,7 +183,7 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
         requested: Candidates that were asked for; empty: those of the matrix.
     """
     known = book()
-    found: list[str] = []
+    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
     for request in requested or entry.candidates:
         recipe = known.recipes.get((request.framework, request.precision, request.technique))
         if recipe is None:
