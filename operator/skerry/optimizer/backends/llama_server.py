@@ -21,8 +21,9 @@ from skerry.optimizer.language import Generation, Surprise, require_windows, sco
 from skerry.optimizer.programs import ProgramError, leash, run, tail
 
 CONTEXT: Final = "contextTokens"
-PATIENT: Final = {"OMP_WAIT_POLICY": "passive"}
-"""For programs whose speed is not measured: threads that wait do not spin, which beside others takes tenfold time."""
+WAIT_POLICY: Final = "OMP_WAIT_POLICY"
+SETTINGS: Final[Mapping[str, str]] = {WAIT_POLICY: "passive"}
+"""Threads that wait for others do not spin. Measured beside other work on 2 cores, spinning takes ten times as long."""
 
 _DEFAULT_CONTEXT: Final = 4096
 _START_SECONDS: Final = 600.0
@@ -66,7 +67,7 @@ class LlamaServer:
 
     Args:
         model: GGUF file.
-        settings: `contextTokens`.
+        settings: `contextTokens`, and OMP_WAIT_POLICY for its process.
         threads: Threads that compute.
     """
 
@@ -76,7 +77,7 @@ class LlamaServer:
         self._folder = Path(tempfile.mkdtemp(prefix="llama-"))
         self._log = self._folder / "log"
         context = context_tokens(model, settings)
-        self._process = self._start(context)
+        self._process = self._start(context, settings.get(WAIT_POLICY, SETTINGS[WAIT_POLICY]))
         # Names of sockets may have 107 bytes only, and the work folder's path is not ours to choose.
         self._descriptor = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
         socket = f"/proc/self/fd/{self._descriptor}/{_SOCKET}"
@@ -88,14 +89,19 @@ class LlamaServer:
             self.close()
             raise
 
-    def _start(self, context: int) -> subprocess.Popen[bytes]:
+    def _start(self, context: int, wait_policy: str) -> subprocess.Popen[bytes]:
         words = [*leash(), "llama-server", "--model", os.fspath(self._model.resolve()), "--host", _SOCKET]
         words += ["--ctx-size", str(context), "--parallel", "1", "--threads", str(self._threads)]
         words += ["--threads-batch", str(self._threads), "--no-webui", "--offline", "--cache-ram", "0"]
         words += ["--threads-http", "1", "--fit", "off"]
         with self._log.open("wb") as log_file:
             return subprocess.Popen(  # noqa: S603 - our own words
-                words, cwd=self._folder, stdout=log_file, stderr=log_file, stdin=subprocess.DEVNULL
+                words,
+                cwd=self._folder,
+                stdout=log_file,
+                stderr=log_file,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, WAIT_POLICY: wait_policy},
             )
 
     def _wait(self) -> None:
@@ -178,7 +184,7 @@ class LlamaServer:
                 "measuring perplexity",
                 *("llama-perplexity", "--model", self._model, "--file", file, "--ctx-size", str(window)),
                 *("--threads", threads, "--threads-batch", threads, "--offline"),
-                environment=PATIENT,
+                environment=SETTINGS,
             )
         except ProgramError as error:
             if (found := _TOO_FEW.search(error.output)) is not None:

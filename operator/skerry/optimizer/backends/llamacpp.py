@@ -12,7 +12,7 @@ from typing import Final
 
 from skerry.api.types import ModelFormat, Precision, Technique
 from skerry.optimizer.backends.base import Made, Source, Work
-from skerry.optimizer.backends.llama_server import PATIENT, LlamaServer
+from skerry.optimizer.backends.llama_server import SETTINGS, LlamaServer
 from skerry.optimizer.errors import BadModelError, ConfigurationError
 from skerry.optimizer.language_source import LanguageFacts, check_architecture, read_language_model
 from skerry.optimizer.model_view import stamp, view
@@ -96,7 +96,7 @@ class Tool:
             run(f"quantizing to {wanted}", "llama-quantize", *given, base.path, target, wanted)
         remark = "; ".join(filter(None, remarks))
         execution = work.request.precision.value
-        return Made(MODEL_FILE, {}, execution, {"llama.cpp": version()}, remark)
+        return Made(MODEL_FILE, dict(SETTINGS), execution, {"llama.cpp": version()}, remark)
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> LlamaServer:
         """Load a GGUF file.
@@ -177,7 +177,7 @@ class _Base:
                 "computing the importance matrix",
                 *("llama-imatrix", "--model", self.path, "--file", text, "--output-file", part),
                 *("--ctx-size", str(context), "--no-ppl", "--offline"),
-                environment=PATIENT,
+                environment=SETTINGS,
             )
             part.rename(path)
         return path
