@@ -165,6 +165,13 @@ def measurable(entry: AcceleratorEntry) -> bool:
     return any(_measurable_in(entry, framework) for framework in entry.devices)
 
 
+def servable(entry: AcceleratorEntry) -> bool:
+    """Tell whether a server can run models on an accelerator: else an optimization for it would be of no use."""
+    known = book()
+    runners = ((known.runner(framework), device) for framework, device in entry.devices.items())
+    return any(runner is not None and device in runner.serves for runner, device in runners)
+
+
 def _measurable_in(entry: AcceleratorEntry, framework: Framework) -> bool:
     """Tell whether the framework's backend can load models on an accelerator, or in the emulator of it."""
     runner = book().runner(framework)
