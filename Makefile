@@ -60,7 +60,7 @@ test-chart: $(STAMP) ## the Helm chart, rendered
 	$(BIN)/pytest tests/chart
 
 .PHONY: test-registry
-test-registry: $(STAMP) ## the artifact store against a real registry
+test-registry: $(STAMP) ## the artifact store against a real registry and a real S3 server
 	$(BIN)/pytest tests/registry
 
 .PHONY: test-cluster

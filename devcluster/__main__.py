@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from devcluster.base import base
+from devcluster.base import PACKAGES, base
 from devcluster.cluster import Cluster
 from devcluster.engine import engine
 from devcluster.errors import DevclusterError
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("names", nargs="*")
     images.add_argument("--load", action="store_true", help="also load them into the nodes")
     bases = commands.add_parser("base", help="make a Debian base image and print its reference")
-    bases.add_argument("suite", choices=["trixie", "bookworm"])
+    bases.add_argument("suite", choices=sorted(PACKAGES))
     return parser
 
 

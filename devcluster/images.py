@@ -1,11 +1,12 @@
 """The project's images, built from `images/<name>/Dockerfile` when what they are made of has changed."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from devcluster import buildsettings, cache, parts
-from devcluster.base import base
+from devcluster.base import PACKAGES, base
 from devcluster.engine import Engine
 from devcluster.errors import DevclusterError
 from devcluster.hosts import cache_folder
@@ -19,6 +20,8 @@ REGISTRY_RECIPE = (
     "FROM scratch\nCOPY registry /usr/local/bin/registry\nENV PATH=/usr/local/bin\nUSER 65532:65532\n"
     'ENTRYPOINT ["registry"]\nCMD ["serve", "/etc/distribution/config.yml"]\n'
 )
+# Whoever builds by hand gets the published image; devcluster gives its own base of the same suite.
+BASE_LINE = re.compile(r"^ARG BASE=docker\.io/library/debian:(\w+)-slim$", re.MULTILINE)
 KEPT = 2  # references of one image in the store: the newest, and the one before for whoever goes back
 
 
@@ -51,6 +54,22 @@ def inputs(name: str, root: Path = ROOT) -> list[Path]:
             raise DevclusterError(message)
         found |= matched
     return sorted(found)
+
+
+def suite(name: str, root: Path = ROOT) -> str:
+    """Return the suite of Debian on which an image stands, from the line `ARG BASE=` of its Dockerfile.
+
+    Raises:
+        DevclusterError: There is no such line, or no base of that suite.
+    """
+    found = BASE_LINE.search((root / "images" / name / "Dockerfile").read_text(encoding="utf-8"))
+    if found is None or found[1] not in PACKAGES:
+        message = (
+            f"images/{name}/Dockerfile must say on which Debian it stands, in a line "
+            f"`ARG BASE=docker.io/library/debian:SUITE-slim` where SUITE is one of {', '.join(PACKAGES)}"
+        )
+        raise DevclusterError(message)
+    return found[1]
 
 
 def reference(name: str, start: str, root: Path = ROOT) -> str:
@@ -100,7 +119,7 @@ def _tag_published(engine: Engine, repository: str) -> str:
 
 
 def _project(engine: Engine, name: str, root: Path) -> str:
-    start = base(engine, "trixie")
+    start = base(engine, suite(name, root))
     wanted = reference(name, start, root)
     if engine.has_image(wanted):
         return wanted

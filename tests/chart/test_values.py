@@ -39,6 +39,10 @@ def template(helm: Helm, *words: str) -> "subprocess.CompletedProcess[str]":
         (("--set", "registry.embedded.nodePort=80"), "at '/registry/embedded/nodePort': minimum: got 80"),
         (("--set", "registry.prefix=Models/"), "at '/registry/prefix': 'Models/' does not match pattern"),
         (
+            ("--set", "sources.huggingFaceEndpoint=hub.example.com"),
+            "at '/sources/huggingFaceEndpoint': 'hub.example.com'",
+        ),
+        (
             ("--set", "registry.embedded.enabled=false"),
             "registry.external.host is needed when registry.embedded.enabled is false",
         ),

@@ -38,12 +38,14 @@ class InstallationSettings(ApiModel):
 
     Attributes:
         optimizer_image: Image of optimization Jobs.
+        tool_images: Images of further tools, by their group; groups that are not there cannot be used.
         server_image: Image of inference pods.
         image_pull_policy: Pull policy of both.
         image_pull_secrets: Names of Secrets to pull them with, looked for in the namespaces of the pods.
         registry: Where variants go.
         allow_http: Whether http:// sources are allowed.
         ca_bundle: Certificate authorities, in PEM, that sources and registries may use beside the public ones.
+        hugging_face_endpoint: URL of a mirror that hf:// sources are read from; empty: the hub itself.
         image_volumes: Whether variants are mounted as image volumes; Auto: where the API server
             and all kubelets are of 1.35 or later.
         optimizer_resources: Resources of optimizer containers where the spec says nothing.
@@ -53,11 +55,13 @@ class InstallationSettings(ApiModel):
 
     optimizer_image: str
     server_image: str
+    tool_images: dict[str, str] = Field(default_factory=dict)
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: list[str] = Field(default_factory=list)
     registry: RegistrySettings
     allow_http: bool = False
     ca_bundle: str = ""
+    hugging_face_endpoint: str = ""
     image_volumes: Literal["Auto", "Always", "Never"] = "Auto"
     optimizer_resources: Resources = Resources(
         requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "1", "memory": "4Gi"}

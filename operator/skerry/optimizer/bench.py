@@ -4,14 +4,14 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from skerry.api.types import Framework
+from skerry.api.types import Framework, Metric
 from skerry.optimizer.backends import runner
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
@@ -35,10 +35,12 @@ class Round:
         latencies: Milliseconds of each.
         waited: Which part of the round the process's threads were ready to run but had to wait for a CPU, added up over
             the threads: what neighbours on the machine cost. 0 where the kernel does not tell.
+        series: What else was timed of each inference, by metric and in its unit.
     """
 
     latencies: Latencies
     waited: float
+    series: Mapping[Metric, Latencies] = field(default_factory=dict)
 
 
 @transported
@@ -117,28 +119,28 @@ def _warmed(runtime: Backend, subject: Subject, onnx: Path) -> Session:
     return session
 
 
-def waited_nanoseconds() -> int:
-    """Return for how long this process's threads have been ready to run without a CPU, since they began."""
+def waited_nanoseconds(process: int | str = "self") -> int:
+    """Return for how long a process's threads have been ready to run without a CPU, since they began."""
     total = 0
-    for thread in Path("/proc/self/task").iterdir():
+    for thread in Path(f"/proc/{process}/task").iterdir():
         with contextlib.suppress(OSError, IndexError):  # the thread ended meanwhile, or the kernel keeps no such count
             total += int((thread / "schedstat").read_text(encoding="ascii").split()[1])
     return total
 
 
-def resident_bytes(model_folder: Path) -> int:
-    """Return this process's private resident memory, and the pages of the model's files that are mapped.
+def resident_bytes(model_folder: Path, process: int | str = "self") -> int:
+    """Return a process's private resident memory, and the pages of the model's files that it has mapped.
 
     Pages of the runtime's libraries are left out: all processes of a node share them, and no model adds to them.
     """
     total = 0
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines():
         words = line.split()
         if words and words[0] in _COUNTED:
             total += int(words[1]) * _KIB
     prefix = os.fspath(model_folder.resolve()) + "/"
     of_model = False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in Path(f"/proc/{process}/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
         words = line.split(maxsplit=5)
         if not words[0].endswith(":"):
             of_model = len(words) > 5 and words[5].startswith(prefix)  # noqa: PLR2004 - the path of a mapping

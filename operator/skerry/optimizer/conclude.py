@@ -29,7 +29,8 @@ from skerry.api.types import (
 )
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
-from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
+from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
@@ -80,15 +81,7 @@ def conclude(
 ) -> Outcome:
     """Choose, and write the chosen variant's files below the folder."""
     spec = inputs.spec
-    points = [
-        Point(
-            tried.result.name,
-            {measured.metric: measured.value for measured in tried.measurements},
-            tried.result.verdict is Verdict.PASSED,
-        )
-        for tried in found.tried
-        if tried.made is not None
-    ]
+    points = [tried.point for tried in found.tried if tried.point is not None]
     front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})
@@ -118,6 +111,7 @@ def conclude(
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
+        spec=spec,
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -363,6 +357,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
         size_bytes=baseline.size_bytes,
+        latency_histogram=latency_histogram(baseline.timings),
     )
 
 
@@ -373,6 +368,12 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         options=tried.planned.request.options,
         settings=dict(tried.made.settings) if tried.made else {},
         tools=dict(tried.made.tools) if tried.made else {},
+        tool_metrics=dict(tried.made.tool_metrics) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
+        latency_histogram=tried.histogram,
+        sensitivity=[
+            LayerSensitivity(name=name, degradation=percent)
+            for name, percent in (tried.made.sensitivity if tried.made else ())
+        ],
     )

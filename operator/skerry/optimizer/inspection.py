@@ -2,11 +2,11 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from skerry.api.types import InputShape, ModelFacts, ModelFormat, TensorFacts, TensorType
+from skerry.api.types import InputShape, ModelFacts, ModelFormat, ModelKind, TensorFacts, TensorType
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import BadModelError
@@ -24,12 +24,14 @@ class Content:
         outputs: Its outputs.
         parameters: Number of parameters.
         files: All files that belong to it, by their name relative to the main file's folder.
+        kind: What it is built of.
     """
 
     inputs: list[TensorFacts]
     outputs: list[TensorFacts]
     parameters: int
     files: Mapping[str, Path]
+    kind: ModelKind
 
 
 @transported
@@ -97,12 +99,13 @@ def inspect(path: Path, wanted: ModelFormat, inputs: Sequence[InputShape], folde
     _check_tensors(main.name, content)
     size = sum(file.stat().st_size for file in content.files.values())
     shapes = _shapes(content.inputs, {shape.name: list(shape.shape) for shape in inputs})
-    source = Source(main, found, content.files)
+    source = Source(main, found, content.files, content.kind, path if path.is_dir() else None)
     if shapes:
         source = _pinned(reader, source, shapes, folder)
     inferred = reader.load(source.path)
     facts = ModelFacts(
         format=found,
+        kind=content.kind,
         size_bytes=size,
         parameters=content.parameters,
         inputs=[
@@ -172,4 +175,4 @@ def _pinned(reader: Reader, source: Source, shapes: Mapping[str, list[int]], fol
         shutil.copyfile(file, files[name])
     target = files[source.path.name]
     reader.pin(source.path, shapes, target)
-    return Source(target, source.format, files)
+    return replace(source, path=target, files=files)

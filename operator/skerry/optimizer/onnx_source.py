@@ -12,6 +12,7 @@ from skerry.optimizer.backends.onnxruntime import PROVIDER, Tool
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Content
+from skerry.optimizer.kinds import Operation, model_kind
 
 _TYPES: Final = {
     onnx.TensorProto.FLOAT: TensorType.FP32,
@@ -57,6 +58,13 @@ class OnnxReader:
             outputs=[_facts(path, value, shapeless=True) for value in model.graph.output],
             parameters=sum(_size(tensor) for tensor in tensors),
             files=files,
+            kind=model_kind(
+                [
+                    Operation(node.op_type, node.input, node.output)
+                    for graph in _graphs(model.graph)
+                    for node in graph.node
+                ]
+            ),
         )
 
     def pin(self, path: Path, shapes: Mapping[str, list[int]], target: Path) -> None:

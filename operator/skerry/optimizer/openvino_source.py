@@ -9,10 +9,12 @@ import openvino as ov
 
 from skerry.api.types import Framework, TensorFacts, TensorType
 from skerry.optimizer.backends.base import BASELINE_SETTINGS
-from skerry.optimizer.backends.openvino import CPU, Tool
+from skerry.optimizer.backends.openvino import Tool
+from skerry.optimizer.backends.openvino_layers import CPU
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Content
+from skerry.optimizer.kinds import Operation, model_kind
 
 _TYPES: Final = {
     "f32": TensorType.FP32,
@@ -55,6 +57,7 @@ class OpenVinoReader:
             outputs=[_facts(path, port) for port in model.outputs],
             parameters=sum(prod(node.get_output_shape(0)) for node in constants),
             files={path.name: path, weights.name: weights},
+            kind=model_kind([_operation(node) for node in model.get_ops()]),
         )
 
     def pin(self, path: Path, shapes: Mapping[str, list[int]], target: Path) -> None:
@@ -76,6 +79,15 @@ class OpenVinoReader:
             message = f"OpenVINO cannot compile {path.name}: {summary(error)}"
             raise BadModelError(message) from error
         return {tensor.name: tensor.shape for tensor in (_facts(path, port) for port in outputs)}
+
+
+def _operation(node: Any) -> Operation:
+    sources = [port.get_source_output() for port in node.inputs()]
+    return Operation(
+        node.get_type_name(),
+        [f"{source.get_node().get_name()}:{source.get_index()}" for source in sources],
+        [f"{node.get_name()}:{port.get_index()}" for port in node.outputs()],
+    )
 
 
 def _facts(path: Path, port: Any) -> TensorFacts:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from skerry.api.types import TensorFacts, TensorType
+from skerry.api.types import ModelKind, TensorFacts, TensorType
 from skerry.optimizer.backends import tflite_file
 from skerry.optimizer.backends.litert import Port, ports
 from skerry.optimizer.child import summary
@@ -39,6 +39,7 @@ class TfliteReader:
             outputs=[_facts(path, port) for port in outputs],
             parameters=tflite_file.parameters(model),
             files={path.name: path},
+            kind=ModelKind.OTHER,
         )
 
     def pin(self, path: Path, shapes: Mapping[str, list[int]], target: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, Precision
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, ModelSource, Precision
 
 LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
 """Formats in which language models come."""
@@ -19,6 +19,14 @@ _MISSING: Final = {
     ),
 }
 _NAME_LIMIT: Final = 63
+_ENDINGS: Final = {
+    ".gguf": ModelFormat.GGUF,
+    ".tflite": ModelFormat.TFLITE,
+    ".safetensors": ModelFormat.SAFETENSORS,
+    ".pt2": ModelFormat.TORCH_EXPORT,
+    ".keras": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+}
 
 
 class CandidateError(ValueError):
@@ -54,6 +62,7 @@ class Planned:
         recipe: How.
         tool: The tool that makes it.
         reason: Why it is tried.
+        source: Where that is known from.
         recovers: Name of the candidate that kept too little accuracy; empty for those that are tried anyway.
     """
 
@@ -62,6 +71,7 @@ class Planned:
     recipe: Recipe
     tool: Tool
     reason: str = ""
+    source: str = ""
     recovers: str = ""
 
 
@@ -155,10 +165,25 @@ def measurable(entry: AcceleratorEntry) -> bool:
     return any(_measurable_in(entry, framework) for framework in entry.devices)
 
 
+def servable(entry: AcceleratorEntry) -> bool:
+    """Tell whether a server can run models on an accelerator: else an optimization for it would be of no use."""
+    known = book()
+    runners = ((known.runner(framework), device) for framework, device in entry.devices.items())
+    return any(runner is not None and device in runner.serves for runner, device in runners)
+
+
 def _measurable_in(entry: AcceleratorEntry, framework: Framework) -> bool:
     """Tell whether the framework's backend can load models on an accelerator, or in the emulator of it."""
     runner = book().runner(framework)
     return runner is not None and entry.devices[framework] in runner.devices
+
+
+def hint(source: ModelSource) -> ModelFormat:
+    """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
+    if source.format is not ModelFormat.AUTO:
+        return source.format
+    ending = next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), None)
+    return ending or (ModelFormat.HUGGING_FACE if source.uri.startswith("hf://") else ModelFormat.AUTO)
 
 
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
@@ -171,7 +196,7 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
     """
     known = book()
     likely = ModelFormat.ONNX if hint is ModelFormat.AUTO else hint
-    found: list[str] = []
+    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
     for request in requested or entry.candidates:
         recipe = known.recipes.get((request.framework, request.precision, request.technique))
         if recipe is None:
@@ -236,32 +261,32 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
             message = f"candidate {name_of(request)} was asked for, but {reason}"
             raise CandidateError(message)
     if requested:
-        return Plan(_named([(request, "it was asked for") for request in requested]), asked=True)
+        return Plan(_named([(request, "it was asked for", "") for request in requested]), asked=True)
     left_out: dict[str, str] = {}
-    chosen: list[tuple[CandidateRequest, str]] = []
+    chosen: list[tuple[CandidateRequest, str, str]] = []
     for row in entry.candidates:
         if not row.suits(available.kind):
             continue
         recipe = recipe_of(row)
         reason = _impossible(recipe, known, entry, available) or _unwise(recipe, known, available)
         if reason is None:
-            chosen.append((row.request, row.reason or recipe.reason))
+            chosen.append((row.request, row.reason or recipe.reason, row.source or recipe.source))
         else:
             left_out[name_of(row)] = reason
     planned = _named(chosen)
     return Plan(tuple(sorted(planned, key=lambda each: each.recipe.stage)), left_out)
 
 
-def _named(requests: Iterable[tuple[CandidateRequest, str]]) -> tuple[Planned, ...]:
+def _named(requests: Iterable[tuple[CandidateRequest, str, str]]) -> tuple[Planned, ...]:
     """Name candidates; the second with the same name (but other options) ends with -2, and so on."""
     known = book()
     counts: dict[str, int] = {}
     named = []
-    for request, reason in requests:
+    for request, reason, source in requests:
         name, recipe = name_of(request), recipe_of(request)
         counts[name] = counts.get(name, 0) + 1
         unique = name if counts[name] == 1 else f"{name}-{counts[name]}"
-        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason))
+        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason, source))
     return tuple(named)
 
 
@@ -281,4 +306,4 @@ def _recovery(failed: Planned, step: Recovery) -> Planned:
     options = {**failed.request.options, **step.options}
     request = failed.request.model_copy(update={"options": options})
     name = f"{failed.name}-{step.suffix}"[:_NAME_LIMIT]
-    return Planned(name, request, failed.recipe, failed.tool, step.reason, recovers=failed.name)
+    return Planned(name, request, failed.recipe, failed.tool, step.reason, step.source, recovers=failed.name)

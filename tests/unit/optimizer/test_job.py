@@ -70,7 +70,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
         "the spec is not valid: tuning: Extra inputs are not permitted",
     ),
     "unknown scheme": (
-        lambda claim: spec_for(claim, model={"uri": "s3://bucket/key"}),
+        lambda claim: spec_for(claim, model={"uri": "ftp://host/model.onnx"}),
         ExitCode.BAD_INPUT,
         JobReason.BAD_MODEL,
         "unknown URI scheme",

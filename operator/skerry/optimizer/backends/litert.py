@@ -207,7 +207,7 @@ def quantized(model: Path, work: Work, target: Path) -> tuple[dict[str, str], st
 
 def full_integer(model: Path, wish: Any, work: Work, target: Path) -> None:
     """Write a model with integer weights and activations."""
-    _quantize(model, wish, target, calibration.required(work))
+    _quantize(model, wish, target, calibration.required(work.calibration))
 
 
 def _halves() -> Any:

@@ -1,9 +1,13 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime with its own quantization tools."""
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+import json
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -16,16 +20,20 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from skerry.accelerators import onnx_providers
+from skerry.accelerators.onnx_providers import LEVEL, OPTIONS, ProviderOptionsError, session_setup
 from skerry.api.types import Framework, Technique
+from skerry.optimizer.backends import calibration, sensitivity
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Work
+from skerry.optimizer.backends.sensitivity import Sensitivity
 from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError
 
 MODEL_FILE: Final = "model.onnx"
-LEVEL: Final = "graphOptimizationLevel"
-PROVIDER: Final = "CPUExecutionProvider"
+PROVIDER: Final = onnx_providers.CPU
 _LEVELS: Final = {
     "All": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "Extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -36,13 +44,21 @@ _CALIBRATIONS: Final = {
     "Entropy": CalibrationMethod.Entropy,
     "Percentile": CalibrationMethod.Percentile,
 }
+_ACTIVATIONS: Final = {"UInt8": QuantType.QUInt8, "Int8": QuantType.QInt8}
 # Convolutions are left out: ONNX Runtime's integer convolution without known activation ranges is slower than FP32.
 _DYNAMIC_OPERATORS: Final = ["MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
+# Operators that only move values about: what they lose, others have lost before.
+_MOVES: Final = frozenset(
+    {
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Gather", "Slice", "Split", "Concat"),
+        *("Pad", "Resize", "Where", "DepthToSpace", "SpaceToDepth", "ArgMax"),
+    }
+)
 _ERRORS_ONLY: Final = 3
 
 
 class OnnxRuntimeSession:
-    """A session on the CPU provider."""
+    """A session on one provider."""
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
@@ -78,6 +94,32 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         self._rows = self._iterate()
 
 
+@dataclass(frozen=True)
+class _Result:
+    """In which precision a candidate computes, and what is to be said of it."""
+
+    execution: str
+    remarks: tuple[str, ...] = ()
+    sensitivity: Sensitivity = ()
+
+
+def session_options(device: str, settings: Mapping[str, str], threads: int) -> ort.SessionOptions:
+    """Return the options of a session on a device.
+
+    Raises:
+        ProviderOptionsError: The provider's options cannot be read.
+    """
+    setup = session_setup(device, settings)
+    options = _options(settings.get(LEVEL, "All"))
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = setup.memory_pattern
+    for name, value in setup.entries.items():
+        options.add_session_config_entry(name, value)
+    return options
+
+
 def _options(level: str) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[level]
@@ -86,89 +128,190 @@ def _options(level: str) -> ort.SessionOptions:
 
 
 class Tool:
-    """Graph optimization, static and dynamic quantization."""
+    """Graph optimization, static and dynamic quantization, half precision."""
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> OnnxRuntimeSession:
         """Make a session on a provider, without a fallback to the CPU.
 
         Raises:
-            ConfigurationError: This ONNX Runtime does not have the provider.
+            ConfigurationError: This ONNX Runtime does not have the provider, or its options cannot be read.
         """
         if device not in ort.get_available_providers():
             message = f"this ONNX Runtime has no {device}; it has {', '.join(ort.get_available_providers())}"
             raise ConfigurationError(message)
-        options = _options(settings.get(LEVEL, "All"))
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        if device != PROVIDER:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        return OnnxRuntimeSession(ort.InferenceSession(str(model), options, providers=[device]))
+        try:
+            options = session_options(device, settings, threads)
+            providers = list(session_setup(device, settings).providers)
+        except ProviderOptionsError as error:
+            raise ConfigurationError(str(error)) from error
+        return OnnxRuntimeSession(ort.InferenceSession(str(model), options, providers=providers))
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""
         target = work.folder / MODEL_FILE
-        execution, remark = "INT8", ""
         match work.request.technique:
             case Technique.GRAPH_OPTIMIZATION:
-                _optimize(work.source.path, target)
-                execution = "FP32"
+                result = _optimize(work, target)
+            case Technique.CONVERSION:
+                result = _halve(work, target)
             case Technique.POST_TRAINING:
-                remark = _quantize_static(work, target)
+                result = _quantize_static(work, target)
             case _:
-                _quantize_dynamic(work, target)
+                result = _quantize_dynamic(work, target)
         tools = {name: importlib.metadata.version(name) for name in ("onnxruntime", "onnx")}
-        return Made(MODEL_FILE, dict(BASELINE_SETTINGS[Framework.ONNX_RUNTIME]), execution, tools, remark)
+        remark = "; ".join(result.remarks)
+        return Made(MODEL_FILE, settings_of(work), result.execution, tools, remark, result.sensitivity)
 
 
-def _optimize(source: Path, target: Path) -> None:
+def settings_of(work: Work) -> dict[str, str]:
+    """Return a candidate's settings: the provider's options are those of its precision and those asked for.
+
+    Raises:
+        ConfigurationError: The options that were asked for cannot be read.
+    """
+    settings = dict(BASELINE_SETTINGS[Framework.ONNX_RUNTIME])
+    try:
+        asked = onnx_providers.provider_options(work.request.options.get(OPTIONS, "{}"))
+    except ProviderOptionsError as error:
+        raise ConfigurationError(str(error)) from error
+    options = {**onnx_providers.default_options(work.device, work.request.precision), **asked}
+    return {**settings, OPTIONS: json.dumps(options, sort_keys=True)} if options else settings
+
+
+def _optimize(work: Work, target: Path) -> _Result:
     """Write the graph as ONNX Runtime's hardware-independent optimizations leave it."""
-    options = _options("Extended")
+    options = _options(work.request.options.get("level", "Extended"))
     options.optimized_model_filepath = str(target)
-    ort.InferenceSession(str(source), options, providers=[PROVIDER])
+    ort.InferenceSession(str(work.source.path), options, providers=[PROVIDER])
+    return _Result("FP32")
 
 
-def _prepared(work: Work) -> Path:
-    """Return the model with shapes inferred and layers fused, as the quantizers want it."""
-    prepared = work.folder.with_suffix(".prepared.onnx")
+def _halve(work: Work, target: Path) -> _Result:
+    """Write the graph with weights and activations in FP16, inputs and outputs as they are.
+
+    Raises:
+        BadModelError: It has no weights in FP32.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 - changes sys.path
+
+    model = onnx.load(str(work.source.path))
+    if not any(tensor.data_type == onnx.TensorProto.FLOAT for tensor in model.graph.initializer):
+        message = "there is nothing to convert: the model has no weights in FP32"
+        raise BadModelError(message)
+    onnx.save(convert_float_to_float16(model, keep_io_types=True), str(target))
+    if work.device == PROVIDER and work.half_precision != "FP16":
+        return _Result("FP32", ("FP16 weights, computed in FP32, because the CPU has no FP16 kernels",))
+    return _Result("FP16")
+
+
+def _prepared(work: Work, folder: Path) -> Path:
+    """Return the model with shapes inferred and layers fused, as the quantizers want it, and every node named."""
+    prepared = folder / "prepared.onnx"
     # Symbolic shape inference helps transformers only, and fails on some of them.
     quant_pre_process(work.source.path, prepared, skip_symbolic_shape=True)
+    model = onnx.load(str(prepared))
+    taken = {node.name for node in model.graph.node}
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            node.name = name if name not in taken else f"{name}_{node.output[0]}"
+    onnx.save(model, str(prepared))
     return prepared
 
 
-def _quantize_static(work: Work, target: Path) -> str:
-    if work.calibration is None:
-        message = "quantizing activations needs calibration or evaluation data"
-        raise ConfigurationError(message)
-    prepared = _prepared(work)
-    quantize_static(
-        prepared,
-        target,
-        _Reader(work.calibration),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=_CALIBRATIONS[work.request.options.get("calibration", "MinMax")],
+@dataclass(frozen=True)
+class _Static:
+    """A static quantization: what is quantized, and how.
+
+    The ranges of activations are measured once and kept in a file.
+    """
+
+    work: Work
+    prepared: Path
+    samples: Samples
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, target: Path, *, only: Sequence[str] | None = None, without: Sequence[str] = ()) -> None:
+        """Write the model with the nodes quantized that are named, or all but some."""
+        quantize_static(
+            self.prepared,
+            target,
+            _Reader(self.samples),
+            quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=None if only is None else list(only),
+            nodes_to_exclude=list(without),
+            calibration_cache_path=self.prepared.with_suffix(".ranges.json"),
+            **self.arguments,
+        )
+
+    def sensitivity(self) -> Sensitivity:
+        """Return how wrong the output is when one node alone is quantized, for each node that computes."""
+        samples = calibration.sampled(self.samples)
+        wanted = _outputs(self.prepared, samples)
+        known = (set(QDQRegistry) | set(QLinearOpsRegistry)) - _MOVES
+        graph = onnx.load(str(self.prepared), load_external_data=False).graph
+        names = [node.name for node in graph.node if node.op_type in known]
+        alone, errors = self.prepared.with_suffix(".alone.onnx"), {}
+        for name in names[: sensitivity.MAX_LAYERS]:
+            self.write(alone, only=[name])
+            errors[name] = sensitivity.error_percent(wanted, _outputs(alone, samples))
+        return sensitivity.ranked(errors)
+
+
+def _outputs(model: Path, samples: Samples) -> Array:
+    session = OnnxRuntimeSession(ort.InferenceSession(str(model), _options("All"), providers=[PROVIDER]))
+    return np.concatenate([session.infer(samples.sample(index)) for index in range(len(samples))])
+
+
+def _static_arguments(work: Work) -> dict[str, Any]:
+    options = work.request.options
+    symmetric = work.device in {onnx_providers.CUDA, onnx_providers.TENSORRT}
+    signed = symmetric or (work.device == PROVIDER and platform.machine() in {"aarch64", "arm64"})
+    return {
+        "per_channel": options.get("granularity", "PerChannel") == "PerChannel",
+        "activation_type": _ACTIVATIONS[options.get("activations", "Int8" if signed else "UInt8")],
+        "weight_type": QuantType.QInt8,
+        "calibrate_method": _CALIBRATIONS[options.get("calibration", "MinMax")],
         # Without VNNI, products of 8-bit unsigned and signed numbers overflow 16 bits: 7-bit weights do not.
-        reduce_range=not work.native_int8,
-    )
-    prepared.unlink()
+        "reduce_range": _narrow(work),
+        # TensorRT takes scales without zero points only.
+        "extra_options": {"ActivationSymmetric": True} if symmetric else {},
+    }
+
+
+def _narrow(work: Work) -> bool:
+    return work.device == PROVIDER and not work.native_int8
+
+
+def _quantize_static(work: Work, target: Path) -> _Result:
+    samples = calibration.required(work.calibration)
+    count = int(float(work.request.options.get("keepSensitive", "0")))
+    with tempfile.TemporaryDirectory(dir=work.folder.parent) as folder:
+        static = _Static(work, _prepared(work, Path(folder)), samples, _static_arguments(work))
+        found = static.sensitivity() if count else ()
+        names = sensitivity.worst(found, count)
+        static.write(target, without=names)
     _require_integers(target, ("QuantizeLinear",), "convolutions or matrix products")
-    return "" if work.native_int8 else "7-bit weights, because the CPU has no instruction for 8-bit dot products"
+    remarks = [*calibration.remarks(samples), *_narrowness(work), *([sensitivity.kept(names)] if names else [])]
+    return _Result("INT8", tuple(remarks), found)
 
 
-def _quantize_dynamic(work: Work, target: Path) -> None:
-    prepared = _prepared(work)
-    quantize_dynamic(
-        prepared,
-        target,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=_DYNAMIC_OPERATORS,
-        reduce_range=not work.native_int8,
-    )
-    prepared.unlink()
+def _narrowness(work: Work) -> list[str]:
+    return ["7-bit weights, because the CPU has no instruction for 8-bit dot products"] if _narrow(work) else []
+
+
+def _quantize_dynamic(work: Work, target: Path) -> _Result:
+    with tempfile.TemporaryDirectory(dir=work.folder.parent) as folder:
+        quantize_dynamic(
+            _prepared(work, Path(folder)),
+            target,
+            weight_type=QuantType.QInt8,
+            per_channel=work.request.options.get("granularity", "PerChannel") == "PerChannel",
+            op_types_to_quantize=_DYNAMIC_OPERATORS,
+            reduce_range=_narrow(work),
+        )
     _require_integers(target, ("MatMulInteger", "DynamicQuantizeLinear", "QAttention"), "matrix products or LSTMs")
+    return _Result("INT8", tuple(_narrowness(work)))
 
 
 def _require_integers(model: Path, operators: tuple[str, ...], wanted: str) -> None:

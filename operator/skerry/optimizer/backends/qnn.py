@@ -81,7 +81,7 @@ class Tool:
         with tempfile.TemporaryDirectory(dir=work.folder.parent, prefix="qnn-") as scratch:
             model = _static(work.source.path, Path(scratch))
             if work.request.technique is Technique.POST_TRAINING:
-                model = _quantized(model, calibration.required(work), wish)
+                model = _quantized(model, calibration.required(work.calibration), wish)
                 execution = _EXECUTION[wish.get("activations", "UInt8")]
             _session(model, settings, context=work.folder / MODEL_FILE)
         tools = {name: importlib.metadata.version(name) for name in ("onnxruntime-qnn", "onnxruntime", "onnx")}

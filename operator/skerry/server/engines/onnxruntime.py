@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import onnxruntime as ort
 
+from skerry.accelerators.onnx_providers import LEVEL, session_setup
 from skerry.api.artifact import VariantFacts
 from skerry.server.engines.base import Array
 
@@ -22,13 +23,15 @@ class OnnxRuntimeEngine:
     """A session on the provider that the variant was made for."""
 
     def __init__(self, facts: VariantFacts, folder: Path, threads: int) -> None:
+        setup = session_setup(facts.device, facts.settings)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        options.graph_optimization_level = _LEVELS[facts.settings.get("graphOptimizationLevel", "All")]
-        self._session = ort.InferenceSession(str(folder / facts.model_file), options, providers=[facts.device])
+        options.graph_optimization_level = _LEVELS[facts.settings.get(LEVEL, "All")]
+        options.enable_mem_pattern = setup.memory_pattern
+        self._session = ort.InferenceSession(str(folder / facts.model_file), options, providers=list(setup.providers))
         self._device = self._most_nodes()
         self._outputs = [tensor.name for tensor in facts.outputs]
         self._precision = facts.execution_precision
