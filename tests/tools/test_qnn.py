@@ -10,6 +10,7 @@ from onnx import helper
 
 from skerry.api.reasons import JobReason
 from skerry.api.types import Framework, Metric, Verdict
+from skerry.optimizer import trials
 from skerry.optimizer.child import Place
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
@@ -60,6 +61,15 @@ def test_what_can_be_said_decides_when_that_is_asked(
     outcome, _ = search(tmp_path / "b", all_tools, classifier, labelled, **wish)
     assert outcome.reason is JobReason.GATES_FAILED
     assert "no candidate that passed the gates has a figure for the objective LatencyP95" in outcome.message
+
+
+def test_a_slow_emulator_is_not_asked_for_all_samples(
+    tmp_path: Path, all_tools: Toolshed, classifier: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "_EMULATOR_SECONDS", 0.0)
+    wish: dict[str, Any] = {"accelerator": "qualcomm-hexagon", "gates": [AS_GOOD], "candidates": [A8]}
+    _, lines = search(tmp_path, all_tools, classifier, labelled, **wish)
+    assert lines.results["qnn-int8-ptq"].message.endswith("on 37 of 150 samples, because the emulator is slow")
 
 
 def outputs(qnn: Place, folder: Path, source: Path, request: dict[str, Any]) -> Any:
