@@ -28,7 +28,7 @@ from skerry.api.types import (
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
 from skerry.optimizer.histogram import latency_histogram
-from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
+from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
@@ -344,5 +344,8 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
         latency_histogram=tried.histogram,
-        sensitivity=tried.sensitivity,
+        sensitivity=[
+            LayerSensitivity(name=name, degradation=percent)
+            for name, percent in (tried.made.sensitivity if tried.made else ())
+        ],
     )

@@ -29,7 +29,7 @@ from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language import Surprise
 from skerry.optimizer.language_bench import Texts
 from skerry.optimizer.measure import Pair, Setting, Timings
-from skerry.optimizer.report import LatencyHistogram, LayerSensitivity, Measurement
+from skerry.optimizer.report import LatencyHistogram, Measurement
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
 from skerry.planning.pareto import Point
@@ -138,7 +138,6 @@ class Tried:
     made: Made | None = None
     measurements: list[Measurement] = field(default_factory=list)
     histogram: LatencyHistogram | None = None
-    sensitivity: list[LayerSensitivity] = field(default_factory=list)
     missed: tuple[Metric, ...] = ()
     seconds: float = 0.0
     size_bytes: int = 0

@@ -64,6 +64,7 @@ class Planned:
         recipe: How.
         tool: The tool that makes it.
         reason: Why it is tried.
+        source: Where that is known from.
         recovers: Name of the candidate that kept too little accuracy; empty for those that are tried anyway.
     """
 
@@ -72,6 +73,7 @@ class Planned:
     recipe: Recipe
     tool: Tool
     reason: str = ""
+    source: str = ""
     recovers: str = ""
 
 
@@ -169,9 +171,8 @@ def hint(source: ModelSource) -> ModelFormat:
     """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
     if source.format is not ModelFormat.AUTO:
         return source.format
-    if source.uri.startswith("hf://"):
-        return ModelFormat.HUGGING_FACE
-    return next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), ModelFormat.AUTO)
+    ending = next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), None)
+    return ending or (ModelFormat.HUGGING_FACE if source.uri.startswith("hf://") else ModelFormat.AUTO)
 
 
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
@@ -246,32 +247,32 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
             message = f"candidate {name_of(request)} was asked for, but {reason}"
             raise CandidateError(message)
     if requested:
-        return Plan(_named([(request, "it was asked for") for request in requested]), asked=True)
+        return Plan(_named([(request, "it was asked for", "") for request in requested]), asked=True)
     left_out: dict[str, str] = {}
-    chosen: list[tuple[CandidateRequest, str]] = []
+    chosen: list[tuple[CandidateRequest, str, str]] = []
     for row in entry.candidates:
         if not row.suits(available.kind):
             continue
         recipe = recipe_of(row)
         reason = _impossible(recipe, known, available) or _unwise(recipe, known, available)
         if reason is None:
-            chosen.append((row.request, row.reason or recipe.reason))
+            chosen.append((row.request, row.reason or recipe.reason, row.source or recipe.source))
         else:
             left_out[name_of(row)] = reason
     planned = _named(chosen)
     return Plan(tuple(sorted(planned, key=lambda each: each.recipe.stage)), left_out)
 
 
-def _named(requests: Iterable[tuple[CandidateRequest, str]]) -> tuple[Planned, ...]:
+def _named(requests: Iterable[tuple[CandidateRequest, str, str]]) -> tuple[Planned, ...]:
     """Name candidates; the second with the same name (but other options) ends with -2, and so on."""
     known = book()
     counts: dict[str, int] = {}
     named = []
-    for request, reason in requests:
+    for request, reason, source in requests:
         name, recipe = name_of(request), recipe_of(request)
         counts[name] = counts.get(name, 0) + 1
         unique = name if counts[name] == 1 else f"{name}-{counts[name]}"
-        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason))
+        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason, source))
     return tuple(named)
 
 
@@ -291,4 +292,4 @@ def _recovery(failed: Planned, step: Recovery) -> Planned:
     options = {**failed.request.options, **step.options}
     request = failed.request.model_copy(update={"options": options})
     name = f"{failed.name}-{step.suffix}"[:_NAME_LIMIT]
-    return Planned(name, request, failed.recipe, failed.tool, step.reason, recovers=failed.name)
+    return Planned(name, request, failed.recipe, failed.tool, step.reason, step.source, recovers=failed.name)
