@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from skerry.api.types import ModelFormat
+from skerry.api.types import ModelFacts, ModelFormat, ModelKind, TensorFacts, TensorType
+from skerry.optimizer.backends.base import Source
 from skerry.optimizer.errors import BadModelError, UnsupportedFormatError
 from skerry.optimizer.gguf_header import GgufFacts, read_gguf
 from skerry.optimizer.safetensors_header import parameters, read_safetensors
@@ -23,6 +24,9 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 TOKENIZERS: Final = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 """Each of these is a whole tokenizer."""
+
+QUANTIZED: Final = "Quantized"
+"""What stands for the type of weights that have been quantized."""
 
 _DATA_SUFFIXES: Final = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken"})
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -48,7 +52,7 @@ class LanguageFacts:
         parameters: Number of parameters.
         context_tokens: Tokens that it can look at; 0 when it does not say.
         vocabulary: Number of its tokens.
-        dtype: Type of most of its weights, such as F32, BF16 or Q4_K_M.
+        dtype: Type of most of its weights, such as F32 or BF16, or Quantized.
         files: Its files, by their name relative to its folder.
     """
 
@@ -79,6 +83,27 @@ def read_language_model(path: Path) -> LanguageFacts:
         )
         raise BadModelError(message)
     return _gguf(path)
+
+
+def inspect(path: Path) -> tuple[ModelFacts, Source]:
+    """Return a language model's facts and the source as backends want it.
+
+    Raises:
+        UnsupportedFormatError: It is no language model.
+        BadModelError: It is damaged or lacks something.
+    """
+    found = read_language_model(path)
+    main = found.files.get(CONFIG) or next(iter(found.files.values()))
+    source = Source(main, found.format, found.files, ModelKind.LANGUAGE, path if path.is_dir() else None)
+    facts = ModelFacts(
+        format=found.format,
+        kind=ModelKind.LANGUAGE,
+        size_bytes=source.size_bytes,
+        parameters=found.parameters,
+        inputs=[TensorFacts(name="input_ids", dtype=TensorType.INT64, shape=[-1, -1])],
+        outputs=[TensorFacts(name="logits", dtype=TensorType.FP32, shape=[-1, -1, found.vocabulary])],
+    )
+    return facts, source
 
 
 def check_architecture(facts: LanguageFacts, tool: str, known: Collection[str]) -> None:
@@ -241,5 +266,5 @@ def _dtype(parts: Iterable[GgufFacts]) -> str:
     """Return F32, F16 or BF16 when all weights are such, else Quantized."""
     kinds = {kind for part in parts for kind in part.types} - {0}
     if len(kinds) > 1 or not kinds <= set(_FLOATS):
-        return "Quantized"
+        return QUANTIZED
     return _FLOATS[next(iter(kinds), 0)]
