@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from devcluster import images
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
-from skerry.optimizer import backends, child, language_source
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, Precision, Technique
+from skerry.optimizer import backends, child
 from skerry.optimizer.backends.base import Made, Source, Work
 from skerry.optimizer.backends.llama_server import LlamaServer
 from skerry.optimizer.backends.openvino_genai import GenAiSession
@@ -25,6 +25,7 @@ from skerry.optimizer.bench import Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import BadDataError, BadModelError, UnsupportedFormatError
 from skerry.optimizer.language_bench import LanguageBench
+from skerry.optimizer.language_source import read_language_model
 from tests.images.conftest import LanguageModel, Worker
 
 pytestmark = pytest.mark.image
@@ -76,8 +77,12 @@ def shop(workers: Callable[[str], Worker], language_model: LanguageModel) -> Sho
     shutil.copytree(language_model.folder, folder / "model")
     shutil.copyfile(language_model.calibration, folder / "calibration.txt")
     folder.chmod(0o777)
-    _, source = language_source.inspect(folder / "model")
-    return Shop(worker, source, folder, language_model)
+    return Shop(worker, source_of(folder / "model"), folder, language_model)
+
+
+def source_of(folder: Path) -> Source:
+    found = read_language_model(folder)
+    return Source(folder / "config.json", found.format, found.files, ModelKind.LANGUAGE, folder)
 
 
 def asked(framework: Framework, precision: Precision, technique: Technique, **options: str) -> CandidateRequest:
@@ -119,7 +124,7 @@ def test_llama_cpp_makes_it_smaller_at_little_loss(
     assert model.stat().st_size < share * shop.source.size_bytes
     assert made.remark == ""
     assert made.tools["llama.cpp"] != "unknown"
-    assert language_source.read_language_model(model).format is ModelFormat.GGUF
+    assert read_language_model(model).format is ModelFormat.GGUF
 
 
 @pytest.mark.parametrize(
@@ -188,7 +193,7 @@ def altered(shop: Shop, name: str, file: str, change: Callable[[dict[str, Any]],
     document = json.loads((folder / file).read_text())
     change(document)
     (folder / file).write_text(json.dumps(document))
-    return language_source.inspect(folder)[1]
+    return source_of(folder)
 
 
 def prepared(shop: Shop, source: Source) -> Source:

@@ -12,8 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from skerry.api.types import ModelFacts, ModelFormat, ModelKind, TensorFacts, TensorType
-from skerry.optimizer.backends.base import Source
+from skerry.api.types import ModelFormat
 from skerry.optimizer.errors import BadModelError, UnsupportedFormatError
 from skerry.optimizer.gguf_header import GgufFacts, read_gguf
 from skerry.optimizer.safetensors_header import parameters, read_safetensors
@@ -83,27 +82,6 @@ def read_language_model(path: Path) -> LanguageFacts:
         )
         raise BadModelError(message)
     return _gguf(path)
-
-
-def inspect(path: Path) -> tuple[ModelFacts, Source]:
-    """Return a language model's facts and the source as backends want it.
-
-    Raises:
-        UnsupportedFormatError: It is no language model.
-        BadModelError: It is damaged or lacks something.
-    """
-    found = read_language_model(path)
-    main = found.files.get(CONFIG) or next(iter(found.files.values()))
-    source = Source(main, found.format, found.files, ModelKind.LANGUAGE, path if path.is_dir() else None)
-    facts = ModelFacts(
-        format=found.format,
-        kind=ModelKind.LANGUAGE,
-        size_bytes=source.size_bytes,
-        parameters=found.parameters,
-        inputs=[TensorFacts(name="input_ids", dtype=TensorType.INT64, shape=[-1, -1])],
-        outputs=[TensorFacts(name="logits", dtype=TensorType.FP32, shape=[-1, -1, found.vocabulary])],
-    )
-    return facts, source
 
 
 def check_architecture(facts: LanguageFacts, tool: str, known: Collection[str]) -> None:

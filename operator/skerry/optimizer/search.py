@@ -9,7 +9,9 @@ from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, conversion, inspection
+from skerry.optimizer import child, conversion, inspection, language_inspection
+from skerry.optimizer.backends.base import REFERENCE
+from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import ConfigurationError
 from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
@@ -178,11 +180,18 @@ def _check_gates(inputs: Inputs) -> None:
 
 
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
-    """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
+    """Inspect the model in a child process, where the reference runtime of its format is.
+
+    Whatever goes wrong there is the model's fault.
+    """
     spec = inputs.spec
-    model, found = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
+    model, wanted = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
+    if language_inspection.is_language_model(model):
+        return language_inspection.inspect(model, wanted, inputs.tools)
+    _, found = child.call("looking for the model", locate, model, wanted)
+    place = inputs.tools.running(REFERENCE[found])
     what = "inspecting the model"
-    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned")
+    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned", place=place)
     if model == inputs.model or not inputs.model.is_dir():
         return inspected
     return replace(inspected, source=replace(inspected.source, folder=inputs.model))

@@ -22,7 +22,7 @@ from skerry.optimizer.errors import OptimizationError, OutOfDiskError
 from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.ledger import Ledger, NoLedger, Record
 from skerry.optimizer.looks import looks
-from skerry.optimizer.measure import Pair
+from skerry.optimizer.measure import Pair, Timings
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
     Baseline,
@@ -214,24 +214,25 @@ class Trials:
         )
         place = inputs.tools.running(framework)
         with self._failing(tried):
-            starts = measure.starts(subject, conditions, place=place)
+            starts = [] if made.emulated else measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
             with conditions.open(what, subject, place) as candidate:
                 starts.append(candidate.call("start"))
                 worth, tried.samples = self._accuracy(candidate)
                 tried.samples_at_most = self._baseline.samples
 
-                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                def compared(pair: Pair | None) -> dict[Metric, Comparison]:
                     observed = Observed(pair, starts, worth, tried.size_bytes)
                     return comparisons(self._baseline, observed)
 
                 def clear(pair: Pair) -> bool:
                     return settled(compared(pair), gates, ground.meaning)
 
-                pair = measure.paired(self._bench, candidate, self._random, clear)
+                pair = None if made.emulated else measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
-            tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
-            tried.histogram = latency_histogram(pair[1])
+            timings = Timings() if pair is None else pair[1]
+            tried.measurements = measurements(ground, found, timings, starts, tried.samples)
+            tried.histogram = None if pair is None else latency_histogram(timings)
             pronounce(tried, made, found, gates, ground)
             self._note(tried, made, found)
 
