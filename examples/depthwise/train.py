@@ -33,9 +33,9 @@ CLASSES = 10
 EPOCHS = 10
 BATCH = 32
 OPSET = 17
-STEM = 16
+STEM = 24
 # Output channels and stride of each pair of a depthwise 3x3 and a pointwise convolution.
-BLOCKS = ((32, 2), (32, 1), (64, 2), (64, 1))
+BLOCKS = ((64, 2), (128, 1), (128, 2), (256, 1))
 SPREAD = 1.3
 
 Floats = npt.NDArray[np.float32]

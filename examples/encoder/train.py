@@ -5,7 +5,7 @@
 writes `encoder.onnx`, `encoder-test.npz` (540 labelled digits that training never saw) and `encoder-calibration.npz`
 (300 of the training part). A digit is a sequence of its 8 rows. It takes half a minute on two cores.
 
-After training, a few channels of what attention and feed-forward layers read are made larger, and the weights that read them smaller by
+After training, a few of the channels that the layers read are made larger, and the weights that read them smaller by
 the same factor: the network computes the same in floating point. Large transformers grow such channels by themselves
 (Xiao et al., SmoothQuant, 2023, figure 4), and 8 bits for a whole tensor then leave little to the other channels.
 """
