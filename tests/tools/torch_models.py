@@ -54,7 +54,7 @@ def formula(content: bytes) -> bytes:
     """Return the program with a formula that runs a command."""
     text = content.decode()
     symbol = "Symbol('s0', positive=True, integer=True)"
-    assert symbol in text  # noqa: S101 - else nothing would be changed
+    assert symbol in text
     return text.replace(symbol, FORMULA).encode()
 
 
@@ -65,7 +65,7 @@ def encoders() -> None:
     layers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     bert = transformers.BertConfig(**small, **layers)
     transformers.BertForSequenceClassification(bert).save_pretrained("bert")
-    roberta = transformers.RobertaConfig(**small, **layers)
+    roberta = transformers.RobertaConfig(**small, **layers, type_vocab_size=1)
     transformers.RobertaModel(roberta).save_pretrained("roberta")
 
 

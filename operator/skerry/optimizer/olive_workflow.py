@@ -75,18 +75,16 @@ def generated(request: CandidateRequest, kind: ModelKind, *, native_int8: bool =
 
 
 def _onnx_quantization(options: Mapping[str, str], *, native_int8: bool) -> dict[str, Any]:
-    # Products of 8-bit unsigned and signed numbers overflow 16 bits where there is no instruction: 7-bit weights do not.
-    reduced = not native_int8
+    # Products of 8-bit unsigned and signed numbers overflow 16 bits where no instruction is: 7-bit weights do not.
     per_channel = options.get("granularity", "PerChannel") == "PerChannel"
+    shared = {"precision": "int8", "per_channel": per_channel, "reduce_range": not native_int8}
     if options.get("quantization", "Static") == "Dynamic":
-        return {"type": "OnnxDynamicQuantization", "precision": "int8", "per_channel": per_channel, "reduce_range": reduced}
+        return {"type": "OnnxDynamicQuantization", **shared}
     return {
         "type": "OnnxStaticQuantization",
+        **shared,
         "quant_format": "QDQ",
-        "precision": "int8",
         "activation_type": "uint8",
-        "per_channel": per_channel,
-        "reduce_range": reduced,
         "calibrate_method": options.get("calibration", "MinMax"),
         "quant_preprocess": True,
     }
@@ -170,6 +168,12 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for each in value:
             yield from _leaves(each, key)
+
+
+def made_for(passes: Passes) -> Framework:
+    """Return the runtime that can load what a chain of passes ends with."""
+    converts = any(settings["type"].startswith("OpenVINO") for settings in passes.values())
+    return Framework.OPENVINO if converts else Framework.ONNX_RUNTIME
 
 
 def needs_data(passes: Passes) -> bool:

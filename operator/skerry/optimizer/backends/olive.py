@@ -90,6 +90,10 @@ def _passes(work: Work) -> tuple[Passes, str]:
         message = f"the workflow {name!r} must come with the model, but the source is a single file: push the folder"
         raise ConfigurationError(message)
     passes, ignored = olive_workflow.of_user(olive_workflow.workflow_file(folder, name))
+    made, wanted = olive_workflow.made_for(passes), work.request.framework
+    if made is not wanted:
+        message = f"the workflow {name!r} makes a model for {made}, and {wanted} was asked for"
+        raise ConfigurationError(message)
     chain = " → ".join(settings["type"] for settings in passes.values())
     return passes, f"{name}: {chain}" + (f"; its {', '.join(ignored)} did not count" if ignored else "")
 
@@ -212,7 +216,7 @@ def _take(output: Path, framework: Framework, folder: Path) -> None:
     made = json.loads((output / "model_config.json").read_text(encoding="utf-8"))
     kind, path = str(made["type"]).lower(), Path(made["config"]["model_path"])
     if _KINDS.get(kind) is not framework:
-        message = f"the workflow makes a model of the type {made['type']}, which is not for {framework}"
+        message = f"the workflow made a model of the type {made['type']}, which {framework} does not load"
         raise ConfigurationError(message)
     main = _main_file(path, framework)
     own = {main.name, f"{main.stem}.bin"} if framework is Framework.OPENVINO else {main.name}
