@@ -44,6 +44,8 @@ Data = Annotated[
 DataDigest = Annotated[
     str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
 ]
+DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Npz or Text.")]
+CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Npz or Text.")]
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -85,7 +87,8 @@ Candidates = Annotated[
     typer.Option(
         "--candidate",
         metavar="NAME[:OPTION=VALUE,…]",
-        help="Try only this one, as in openvino-int8-ptq; may be given several times. Default: all that fit.",
+        help="Try only this one, as in openvino-int8-ptq; may be given several times. A comma within a value is "
+        "written \\,. Default: all that fit.",
         show_default=False,
     ),
 ]
@@ -112,6 +115,18 @@ Out = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads that models run with. Default: all CPUs.")
 ]
+Workers = Annotated[
+    Path | None,
+    typer.Option(
+        "--workers",
+        metavar="FOLDER",
+        help="Folder with the sockets of workers: tools in images of their own; see the documentation of tools.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what an interrupted run measured into the same --out, on this machine."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")]
 
 
@@ -137,8 +152,10 @@ class Wishes:
     accelerator: str
     data: str | None
     data_sha256: str | None
+    data_format: str
     calibration: str | None
     calibration_sha256: str | None
+    calibration_format: str
     calibration_samples: int
     metric: str | None
     gates: tuple[str, ...]
@@ -150,6 +167,8 @@ class Wishes:
     push: str | None
     out: Path | None
     threads: int | None
+    workers: Path | None
+    resume: bool
     as_json: bool
 
 
@@ -161,8 +180,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     accelerator: Accelerator = "cpu",
     data: Data = None,
     data_sha256: DataDigest = None,
+    data_format: DataFormat = "Npz",
     calibration: Calibration = None,
     calibration_sha256: CalibrationDigest = None,
+    calibration_format: CalibrationFormat = "Npz",
     calibration_samples: CalibrationSamples = 300,
     metric: Metric = None,
     gate: Gates = None,
@@ -174,6 +195,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     push: Push = None,
     out: Out = None,
     threads: Threads = None,
+    workers: Workers = None,
+    resume: Resume = False,
     as_json: Json = False,
     insecure: Insecure = False,
     username: Username = None,
@@ -207,8 +230,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         accelerator=accelerator,
         data=data,
         data_sha256=data_sha256,
+        data_format=data_format,
         calibration=calibration,
         calibration_sha256=calibration_sha256,
+        calibration_format=calibration_format,
         calibration_samples=calibration_samples,
         metric=metric,
         gates=tuple(gate or ()),
@@ -220,6 +245,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         push=push,
         out=out,
         threads=threads,
+        workers=workers,
+        resume=resume,
         as_json=as_json,
     )
     access = Access(
