@@ -59,7 +59,7 @@ class Engine:
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.tensors)[index]
+        return str(list(self.tensors)[index])
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         outputs = {each.name for each in self.session.get_outputs()}
@@ -95,8 +95,10 @@ class Context:
     def _view(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         kind = np.dtype(_TYPES[self._engine.get_tensor_dtype(name)])
         size = int(np.prod(shape)) * kind.itemsize
-        content = (ctypes.c_char * size).from_address(self._places[name])
-        return np.frombuffer(content, kind).reshape(shape)
+        content: Any = (ctypes.c_char * size).from_address(self._places[name])
+        found: Any = np.frombuffer(content, kind)
+        view: np.ndarray[Any, Any] = found.reshape(shape)
+        return view
 
     def execute_async_v3(self, stream: int) -> bool:
         del stream
