@@ -146,8 +146,8 @@ def _app(given: argparse.Namespace, limits: Limits) -> App:
     facts = read_facts(given.model_dir)
     folder, name, threads, required = given.model_dir, given.model_name, given.threads, given.fallback == "Deny"
     if facts.framework in LANGUAGE_FRAMEWORKS:
-        from skerry.server.engines.llamacpp import LlamaServer  # noqa: PLC0415
         from skerry.server.language import LanguageApp  # noqa: PLC0415
+        from skerry.server.llamacpp import LlamaServer  # noqa: PLC0415
 
         engine = LlamaServer(facts, folder, name, threads, given.slots, given.context_tokens)
         return LanguageApp(facts, engine, name, given.slots, limits, device_required=required)

@@ -13,11 +13,11 @@ import orjson
 from skerry.api.artifact import VariantFacts
 from skerry.server.app import App, require_method
 from skerry.server.bodies import CLIENT_GONE, RETRY
-from skerry.server.engines.llamacpp import LlamaServer
 from skerry.server.errors import RequestError, shown
 from skerry.server.facts import Served
 from skerry.server.http import Answer, Receive, Scope, Send
 from skerry.server.limits import Limits
+from skerry.server.llamacpp import LlamaServer
 from skerry.server.metrics import LanguageMetrics
 
 _LOG: Final = logging.getLogger("uvicorn.error")

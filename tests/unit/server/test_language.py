@@ -5,6 +5,7 @@ import itertools
 import json
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -264,3 +265,11 @@ def test_sigterm_ends_a_server_whose_answer_has_no_end(tmp_path: Path, programs:
         next(answer.iter_lines())
         server.process.send_signal(signal.SIGTERM)
         assert ended(server) == 0
+
+
+def test_language_models_are_served_without_what_serves_tensors() -> None:
+    """images/server-llamacpp has none of these."""
+    missing = "numpy", "onnxruntime", "openvino"
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({missing!r}))"
+    code = f"{blocked}; import skerry.server.__main__, skerry.server.language, skerry.store.pull"
+    subprocess.run([sys.executable, "-c", code], check=True)
