@@ -85,7 +85,8 @@ generate: $(STAMP) ## write what follows from the API's models and from the cata
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator probe server server-llamacpp optimizer-openvino dev; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
+	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-qnn optimizer-litert dev; do \
+	  oldest=3.11; if [ $$extra = optimizer-litert ]; then oldest=3.12; fi; \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version $$oldest \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
 	done

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,10 @@ def parent(kind: str, name: str, marks: dict[str, str] | None = None) -> dict[st
     return {"apiVersion": "skerry.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
-def job(settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
+def job(settings: InstallationSettings = SETTINGS, tools: Sequence[str] = (), **spec: Any) -> list[dict[str, Any]]:
     wanted = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", **spec}
     owner = parent("OptimizationJob", "digits-cpu-1", {"skerry.dev/model": "digits"})
-    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings, catalogue()["cpu"])
+    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings, catalogue()["cpu"], tools)
     return [push_secret(owner, {".dockerconfigjson": "e30="}), made]
 
 
@@ -107,6 +107,12 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "activeDeadlineSeconds": 600,
             "labels": {"kueue.x-k8s.io/queue-name": "edge"},
         },
+    ),
+    "job-with-tools": lambda: job(
+        SETTINGS.model_copy(update={"tool_images": {"llamacpp": "skerry-optimizer-llamacpp:1"}}),
+        ["llamacpp"],
+        model={"uri": "hf://org/tiny@" + "0" * 40},
+        optimization={"resources": {"limits": {"memory": "2Gi"}}},
     ),
     "job-own-registry": lambda: job(EXTERNAL),
     "serving-own-registry": lambda: serving(image_volumes=True, settings=EXTERNAL, placement={"replicas": 1}),

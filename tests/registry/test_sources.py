@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from devcluster import parts
 from skerry.api import jobcontract as contract
@@ -118,6 +119,36 @@ def test_plain_http_on_a_laptop_needs_a_word(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     assert skerry([*arguments, "--insecure"]) == os.EX_CONFIG
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together" in capfd.readouterr().err
+
+
+def test_from_a_bucket_into_a_registry(
+    registry: RunningRegistry, buckets: RunningBuckets, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(buckets, hub).items():
+        monkeypatch.setenv(name, value)
+    model, data = (f"s3://{BUCKET}/digits/{name}" for name in ("digits.onnx", "test.npz"))
+    push = ["--push", f"oci://{registry.address}/models/digits:1", "--insecure"]
+    assert skerry(["optimize", model, "--data", data, "--out", str(tmp_path / "out"), *QUICK, *push]) == 0
+    assert registry.blobs()
+
+
+def test_a_bucket_with_an_authority_of_the_site(
+    hub: FakeHub, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    secure = RunningBuckets(parts.build("versitygw") / "versitygw", tmp_path, authority).start()
+    try:
+        (tmp_path / "data" / BUCKET).mkdir()
+        (tmp_path / "data" / BUCKET / "digits.onnx").write_bytes(files["digits.onnx"])
+        for name, value in environment(secure, hub).items():
+            monkeypatch.setenv(name, value)
+        arguments = ["optimize", f"s3://{BUCKET}/digits.onnx", "--candidate", "onnxruntime-fp32", "--gate"]
+        arguments += ["LatencyP95:Threshold:100000", "--out", str(tmp_path / "out")]
+        assert skerry(arguments) == os.EX_CONFIG
+        assert skerry([*arguments, "--ca-file", str(tmp_path / "ca.pem")]) == 0
+    finally:
+        secure.stop()
 
 
 def test_in_the_job(

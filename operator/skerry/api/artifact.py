@@ -15,6 +15,8 @@ from skerry.api.types import EvaluationMetric, Figures, Framework, Precision, Re
 FACTS_FILE = "skerry.json"
 ARTIFACT_TYPE = "application/vnd.skerry.model.v1"
 REPORT_ARTIFACT_TYPE = "application/vnd.skerry.report.v1+json"
+PROGRESS_ARTIFACT_TYPE = "application/vnd.skerry.progress.v1+json"
+RECORD_MEDIA_TYPE = "application/vnd.skerry.record.v1+json"
 SOURCE_ARTIFACT_TYPE = "application/vnd.skerry.source.v1"
 DATA_ARTIFACT_TYPE = "application/vnd.skerry.data.v1"
 

@@ -14,6 +14,7 @@ import typer
 from skerry.cli import accelerators, artifacts
 from skerry.cli.errors import INTERRUPTED, CommandError, exit_code
 from skerry.cli.optimize import optimize
+from skerry.cli.plan import plan
 from skerry.cli.report import report
 from skerry.store.errors import StoreError
 
@@ -31,6 +32,7 @@ app.command()(artifacts.pull)
 app.command()(artifacts.digest)
 app.command()(optimize)
 app.command()(report)
+app.command()(plan)
 app.add_typer(accelerators.app, name="accelerators")
 
 

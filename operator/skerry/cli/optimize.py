@@ -44,6 +44,8 @@ Data = Annotated[
 DataDigest = Annotated[
     str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
 ]
+DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Npz or Text.")]
+CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Npz or Text.")]
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -85,7 +87,8 @@ Candidates = Annotated[
     typer.Option(
         "--candidate",
         metavar="NAME[:OPTION=VALUE,…]",
-        help="Try only this one, as in openvino-int8-ptq; may be given several times. Default: all that fit.",
+        help="Try only this one, as in openvino-int8-ptq; may be given several times. A comma within a value is "
+        "written \\,. Default: all that fit.",
         show_default=False,
     ),
 ]
@@ -137,8 +140,10 @@ class Wishes:
     accelerator: str
     data: str | None
     data_sha256: str | None
+    data_format: str
     calibration: str | None
     calibration_sha256: str | None
+    calibration_format: str
     calibration_samples: int
     metric: str | None
     gates: tuple[str, ...]
@@ -161,8 +166,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     accelerator: Accelerator = "cpu",
     data: Data = None,
     data_sha256: DataDigest = None,
+    data_format: DataFormat = "Npz",
     calibration: Calibration = None,
     calibration_sha256: CalibrationDigest = None,
+    calibration_format: CalibrationFormat = "Npz",
     calibration_samples: CalibrationSamples = 300,
     metric: Metric = None,
     gate: Gates = None,
@@ -207,8 +214,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         accelerator=accelerator,
         data=data,
         data_sha256=data_sha256,
+        data_format=data_format,
         calibration=calibration,
         calibration_sha256=calibration_sha256,
+        calibration_format=calibration_format,
         calibration_samples=calibration_samples,
         metric=metric,
         gates=tuple(gate or ()),

@@ -20,6 +20,7 @@ from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import (
     CalibrationData,
     CandidateRequest,
+    DataFormat,
     EvaluationData,
     EvaluationMetric,
     Gate,
@@ -54,6 +55,8 @@ LOG_FILE: Final = "optimize.log"
 VARIANT_FOLDER: Final = "variant"
 _LOCAL: Final = "file://"
 _WORDS_OF_A_GATE: Final = 3
+_OPTION: Final = re.compile(r"(?:[^,\\]|\\.)+", re.DOTALL)
+_UNESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -185,12 +188,16 @@ def spec_of(wishes: Wishes) -> OptimizationJobSpec:
     if wishes.data is not None:
         meaning = _word(EvaluationMetric, wishes.metric, "--metric") if wishes.metric else None
         digest = _digest(wishes.data_sha256, "--data-sha256")
-        evaluation = EvaluationData(uri=_uri(wishes.data), sha256=digest, metric=meaning)
+        form = _word(DataFormat, wishes.data_format, "--data-format")
+        evaluation = EvaluationData(uri=_uri(wishes.data), sha256=digest, format=form, metric=meaning)
     calibration = None
     if wishes.calibration is not None:
         digest = _digest(wishes.calibration_sha256, "--calibration-sha256")
         calibration = CalibrationData(
-            uri=_uri(wishes.calibration), sha256=digest, max_samples=wishes.calibration_samples
+            uri=_uri(wishes.calibration),
+            sha256=digest,
+            format=_word(DataFormat, wishes.calibration_format, "--calibration-format"),
+            max_samples=wishes.calibration_samples,
         )
     return OptimizationJobSpec(
         model=ModelSource(
@@ -270,7 +277,7 @@ def _gate(text: str) -> Gate:
 
 def _candidate(text: str) -> CandidateRequest:
     name, _, options = text.partition(":")
-    pairs = [option.partition("=") for option in options.split(",") if option]
+    pairs = [_UNESCAPED.sub(r"\1", option).partition("=") for option in _OPTION.findall(options)]
     if any(not equals for _, equals, _ in pairs):
         message = f"--candidate {text!r} is not NAME:OPTION=VALUE,…"
         raise CommandError(message, os.EX_USAGE)

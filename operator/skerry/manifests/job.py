@@ -1,6 +1,7 @@
 """The batch Job of an optimization."""
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
@@ -22,7 +23,6 @@ from skerry.manifests.common import (
     trust,
 )
 from skerry.manifests.settings import InstallationSettings
-from skerry.planning.candidates import groups, hint
 
 CONTAINER: Final = "optimizer"
 RETRIES: Final = 3
@@ -57,9 +57,21 @@ def push_secret(optimization: Document, credentials: dict[str, str]) -> Document
 
 
 def optimization_job(
-    optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry
+    optimization: Document,
+    spec: OptimizationJobSpec,
+    settings: InstallationSettings,
+    entry: AcceleratorEntry,
+    tools: Sequence[str],
 ) -> Document:
-    """Return the Job that does an optimization for the accelerator of a catalogue's entry."""
+    """Return the Job that does an optimization for the accelerator of a catalogue's entry.
+
+    Args:
+        optimization: The OptimizationJob.
+        spec: Its spec.
+        settings: What the installation decides.
+        entry: The accelerator.
+        tools: Groups of further tools that it may need; each has an image in the settings.
+    """
     metadata = optimization["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     model = metadata.get("labels", {}).get(labels.MODEL, name)
@@ -104,8 +116,8 @@ def optimization_job(
                     "securityContext": POD_SECURITY,
                     "nodeSelector": selector,
                     "tolerations": tolerations(wanted.tolerations),
-                    **_workers(spec, settings, entry),
-                    "containers": [_container(name, namespace, model, spec, settings, entry)],
+                    **_workers(spec, settings, tools),
+                    "containers": [_container(name, namespace, model, spec, settings, entry, tools)],
                     "volumes": _volumes(name, spec, settings),
                     **image_pull_secrets(settings.image_pull_secrets),
                 },
@@ -119,13 +131,7 @@ def _inputs(spec: OptimizationJobSpec) -> Document:
     return {name: value for name, value in spec.wire().items() if name != "suspend"}
 
 
-def _groups(spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry) -> list[str]:
-    """Return the groups of tools that get a worker: those that may be needed and that there is an image of."""
-    wanted = groups(entry, hint(spec.model), spec.candidates)
-    return [group for group in wanted if group in settings.tool_images]
-
-
-def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry) -> Document:
+def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, tools: Sequence[str]) -> Document:
     """Return a sidecar for each group of tools that the main container does not have; they share its work folder."""
     workers: list[Document] = [
         {
@@ -139,7 +145,7 @@ def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, entry: A
             "securityContext": CONTAINER_SECURITY,
             "volumeMounts": [{"name": "work", "mountPath": WORK}],
         }
-        for group in _groups(spec, settings, entry)
+        for group in tools
     ]
     return {"initContainers": workers} if workers else {}
 
@@ -164,6 +170,7 @@ def _container(
     spec: OptimizationJobSpec,
     settings: InstallationSettings,
     entry: AcceleratorEntry,
+    tools: Sequence[str],
 ) -> Document:
     registry = settings.registry
     path = repository(namespace, model, registry.prefix)
@@ -184,8 +191,8 @@ def _container(
         "TMPDIR": WORK,
         "HOME": WORK,
     }
-    if workers := _groups(spec, settings, entry):
-        values[contract.ENV_WORKERS] = ",".join(workers)
+    if tools:
+        values[contract.ENV_WORKERS] = ",".join(tools)
     mounts: list[Document] = [{"name": "work", "mountPath": WORK}]
     if spec.model.credentials_secret_name:
         values[contract.ENV_SOURCE_CREDENTIALS] = f"{CREDENTIALS}/source"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from skerry.api.types import Framework, Metric
 from skerry.optimizer.backends import runner
-from skerry.optimizer.backends.base import BASELINE_SETTINGS
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.wire import transported
 
@@ -72,14 +72,12 @@ class Bench:
         subject: The model.
         inputs: Samples to run in turn.
         warm: File of a one-node ONNX model that is run first: the runtime's own memory and threads, which any model
-            needs, are there before the counting begins.
+            needs, are there before the counting begins. Frameworks that cannot load it have one of their own.
     """
 
     def __init__(self, subject: Subject, inputs: Sequence[Sample], warm: Path) -> None:
         runtime = runner(subject.framework)
-        settings = BASELINE_SETTINGS[subject.framework]
-        first = runtime.load(warm, settings, subject.threads, subject.device)
-        first.infer({WARM_INPUT: np.zeros(1, np.float32)})
+        first = _warmed(runtime, subject, warm)
         before = resident_bytes(subject.model.parent)
         started = time.perf_counter()
         self._session = runtime.load(subject.model, subject.settings, subject.threads, subject.device)
@@ -88,6 +86,7 @@ class Bench:
         seconds = time.perf_counter() - started
         self.run(WARMUP_RUNS)
         self._start = Start(seconds, max(resident_bytes(subject.model.parent) - before, 1))
+        del first  # until here its memory is the runtime's own
 
     def start(self) -> Start:
         """Return what starting took."""
@@ -109,6 +108,15 @@ class Bench:
     def outputs(self, samples: Samples) -> npt.NDArray[Any]:
         """Return the first output of every sample, `[N, …]`."""
         return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
+
+
+def _warmed(runtime: Backend, subject: Subject, onnx: Path) -> Session:
+    """Return a session of a one-node model that was run once."""
+    if isinstance(runtime, OwnWarmUp):
+        return runtime.warm(subject.threads, subject.device)
+    session = runtime.load(onnx, BASELINE_SETTINGS[subject.framework], subject.threads, subject.device)
+    session.infer({WARM_INPUT: np.zeros(1, np.float32)})
+    return session
 
 
 def waited_nanoseconds(process: int | str = "self") -> int:

@@ -8,8 +8,9 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
+from os import SEEK_CUR
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NoReturn
 
 from skerry.optimizer.errors import BadModelError
 
@@ -117,20 +118,23 @@ class _Reader:
         self._stream = stream
         self._left = size
 
-    def _refuse(self, why: str) -> BadModelError:
-        return BadModelError(f"{self._name} is no GGUF file, or is damaged: {why}")
+    def _refuse(self, why: str) -> NoReturn:
+        message = f"{self._name} is no GGUF file, or is damaged: {why}"
+        raise BadModelError(message)
+
+    def _take(self, count: int, what: str) -> None:
+        if count > self._left:
+            message = f"{self._name} is cut off: {what} takes {count} bytes, and {self._left} are left"
+            raise BadModelError(message)
+        self._left -= count
 
     def bytes(self, count: int, what: str) -> bytes:
-        if count > self._left:
-            raise BadModelError(f"{self._name} is cut off: {what} takes {count} bytes, and {self._left} are left")
-        self._left -= count
+        self._take(count, what)
         return self._stream.read(count)
 
     def skip(self, count: int, what: str) -> None:
-        if count > self._left:
-            raise BadModelError(f"{self._name} is cut off: {what} takes {count} bytes, and {self._left} are left")
-        self._left -= count
-        self._stream.seek(count, 1)
+        self._take(count, what)
+        self._stream.seek(count, SEEK_CUR)
 
     def scalar(self, kind: int, what: str) -> Any:
         code = f"<{_SCALARS[kind]}"
@@ -139,7 +143,7 @@ class _Reader:
     def count(self, most: int, what: str) -> int:
         found = int(self.scalar(10, what))
         if found > most:
-            raise self._refuse(f"{what} is {found}, and may be {most} at the most")
+            self._refuse(f"{what} is {found}, and may be {most} at the most")
         return found
 
     def string(self, most: int, what: str) -> str:
@@ -147,14 +151,14 @@ class _Reader:
 
     def value(self, key: str) -> Fact:
         kind = self.scalar(4, f"the type of {key}")
-        if kind in _SCALARS:
-            found: Fact = self.scalar(kind, key)
-            return found
+        if kind not in {*_SCALARS, _STRING, _ARRAY}:
+            self._refuse(f"{key} is of the unknown type {kind}")
         if kind == _STRING:
             return self.string(MAX_STRING, key)[:_KEPT_TEXT]
         if kind == _ARRAY:
             return self._array(key)
-        raise self._refuse(f"{key} is of the unknown type {kind}")
+        found: Fact = self.scalar(kind, key)
+        return found
 
     def _array(self, key: str) -> Many:
         kind = self.scalar(4, f"the type of {key}")
@@ -165,7 +169,7 @@ class _Reader:
             for _ in range(length):
                 self.skip(self.count(MAX_STRING, f"the length of an element of {key}"), key)
         else:
-            raise self._refuse(f"the array {key} has {length} elements of type {kind}")
+            self._refuse(f"the array {key} has {length} elements of type {kind}")
         return Many(length)
 
     @property
@@ -179,7 +183,7 @@ class _Reader:
         for _ in range(count):
             name, value = one()
             if name in found:
-                raise self._refuse(f"{what} {name!r} is there twice")
+                self._refuse(f"{what} {name!r} is there twice")
             found[name] = value
         return found
 
@@ -191,7 +195,7 @@ class _Reader:
         name = self.string(MAX_KEY, "the name of a tensor")
         dimensions = self.scalar(4, f"the shape of {name}")
         if dimensions > MAX_DIMENSIONS:
-            raise self._refuse(f"the tensor {name!r} has {dimensions} dimensions")
+            self._refuse(f"the tensor {name!r} has {dimensions} dimensions")
         shape = tuple(int(self.scalar(10, f"the shape of {name}")) for _ in range(dimensions))
         return name, (shape, int(self.scalar(4, f"the type of {name}")), int(self.scalar(10, f"the place of {name}")))
 

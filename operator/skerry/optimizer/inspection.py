@@ -72,6 +72,10 @@ def _reader(found: ModelFormat) -> Reader:
         from skerry.optimizer.onnx_source import OnnxReader  # noqa: PLC0415 - heavy
 
         return OnnxReader()
+    if found is ModelFormat.TFLITE:
+        from skerry.optimizer.tflite_source import TfliteReader  # noqa: PLC0415 - heavy
+
+        return TfliteReader()
     from skerry.optimizer.openvino_source import OpenVinoReader  # noqa: PLC0415 - heavy
 
     return OpenVinoReader()

@@ -174,6 +174,7 @@ def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
         clock=lambda: datetime.now(UTC),
         memory_bytes=_count(environ, contract.ENV_MEMORY_LIMIT),
         catalogue=_catalogue(environ),
+        ledger=transfer.ledger(where, Path(work) / "ledger"),
         tools=toolshed(Path(work) / contract.WORKERS_FOLDER, _words(environ, contract.ENV_WORKERS)),
     )
     outcome = optimize(spec, transfer, reporter, here)

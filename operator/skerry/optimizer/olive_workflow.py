@@ -121,8 +121,8 @@ def of_user(path: Path) -> tuple[Passes, list[str]]:
     strange = sorted(set(document) - _OURS - {"passes"})
     if strange:
         message = (
-            f"the workflow {path.name} has {', '.join(strange)}, which Skerry does not use: a candidate is one chain of "
-            "passes; leave that out, and ask for a candidate for each chain"
+            f"the workflow {path.name} has {', '.join(strange)}, which Skerry does not use: a candidate is one "
+            "chain of passes; leave that out, and ask for a candidate for each chain"
         )
         raise ConfigurationError(message)
     return {name: _pass(path.name, name, settings) for name, settings in passes.items()}, sorted(_OURS & set(document))

@@ -53,7 +53,7 @@ class LayerSensitivity(StatusModel):
 
     name: str = Field(description="Name of the layer in the source model.")
     degradation: float = Field(
-        description="How much worse the result is when this layer is quantized; comparable within one candidate only."
+        description="By how many percent the output is wrong when this layer alone is quantized."
     )
 
 

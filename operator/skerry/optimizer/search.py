@@ -3,13 +3,15 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, inspection
+from skerry.optimizer import child, conversion, inspection
+from skerry.optimizer.backends.base import REFERENCE
+from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import ConfigurationError
 from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
@@ -17,6 +19,7 @@ from skerry.optimizer.trial import Baseline, Ground, Tried, baseline_result
 from skerry.optimizer.trials import Inputs, Trials, verdicts_of
 from skerry.planning import candidates as matrix
 from skerry.planning.gates import GateError, check
+from skerry.planning.pareto import choose
 from skerry.planning.searching import Limits, Trial, decide
 
 _QUANTIZING: Final = frozenset(
@@ -95,7 +98,9 @@ def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) 
             bench, baseline = measured_baseline(inputs, shared, stack, folder)
             reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, shared))
         trials = Trials(inputs, shared, baseline, bench, folder)
-        tried, left_out = _try_all(inputs, plan, trials, _Progress(reporter, len(plan.candidates)), clock)
+        progress = _Progress(reporter, len(plan.candidates))
+        tried, left_out = _try_all(inputs, plan, trials, progress, clock)
+        tried = _with_files(inputs, tried, trials, progress, clock)
     return Found(shared, baseline, tried, {**plan.left_out, **left_out})
 
 
@@ -128,17 +133,42 @@ def _try_all(
         planned = decision.candidate
         if planned is None:
             return tried, decision.left_out
-        stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
-        with clock.timed(stage):
-            progress.tell(stage, planned.name)
-            attempt = trials.make(planned)
-        if attempt.made is not None:
-            with clock.timed(Stage.MEASURING):
-                progress.tell(Stage.MEASURING, planned.name)
-                trials.measure(attempt, attempt.made)
+        attempt = trials.recall(planned) or _attempt(trials, planned, progress, clock)
         tried.append(attempt)
         progress.done += 1
         progress.tell(Stage.MEASURING, planned.name, attempt.result)
+
+
+def _attempt(trials: Trials, planned: matrix.Planned, progress: _Progress, clock: StageClock) -> Tried:
+    """Make a candidate and measure it."""
+    stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
+    with clock.timed(stage):
+        progress.tell(stage, planned.name)
+        attempt = trials.make(planned)
+    if attempt.made is not None:
+        with clock.timed(Stage.MEASURING):
+            progress.tell(Stage.MEASURING, planned.name)
+            trials.measure(attempt, attempt.made)
+    return attempt
+
+
+def _with_files(
+    inputs: Inputs, tried: list[Tried], trials: Trials, progress: _Progress, clock: StageClock
+) -> list[Tried]:
+    """Return the candidates, the one that will be chosen with its files.
+
+    After an interruption only the figures are left of what was measured before: the winner is made anew, and where that
+    does not give the same files it is measured anew as well, which may change who wins.
+    """
+    while True:
+        points = [each.point for each in tried if each.point is not None]
+        best = choose(points, inputs.spec.objective, trials.meaning)
+        place = next((index for index, each in enumerate(tried) if each.result.name == best), None)
+        if place is None or not tried[place].recalled:
+            return tried
+        progress.tell(Stage.CONVERTING, tried[place].planned.name)
+        if not trials.bring_back(tried[place]):
+            tried[place] = _attempt(trials, tried[place].planned, progress, clock)
 
 
 def _check_gates(inputs: Inputs) -> None:
@@ -150,10 +180,19 @@ def _check_gates(inputs: Inputs) -> None:
 
 
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
-    """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
+    """Inspect the model in a child process, where the reference runtime of its format is.
+
+    Whatever goes wrong there is the model's fault.
+    """
     spec = inputs.spec
+    model, wanted = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
+    _, found = child.call("looking for the model", locate, model, wanted)
+    place = inputs.tools.running(REFERENCE[found])
     what = "inspecting the model"
-    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned", place=place)
+    if model == inputs.model or not inputs.model.is_dir():
+        return inspected
+    return replace(inspected, source=replace(inspected.source, folder=inputs.model))
 
 
 def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:

@@ -1,19 +1,24 @@
 """What crosses the network: fetching the sources and publishing the variant. The only module that knows the store."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skerry.api import artifact
 from skerry.api.artifact import FACTS_FILE, VariantFacts
 from skerry.optimizer.conclude import Outcome
+from skerry.optimizer.ledger import FolderLedger
 from skerry.optimizer.rendering.files import report_files
 from skerry.store import fetch as store
 from skerry.store import image, transport
+from skerry.store.errors import StoreError
 from skerry.store.fetch import Fetched
 from skerry.store.image import Document, Layer
 from skerry.store.references import SCHEME, Reference
 from skerry.store.settings import Credentials, StoreSettings
+
+_PROGRESS = "-progress"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,31 @@ class Transfer:
             credentials=self.read.merged(self.write),
             notify=self.notify,
         )
+
+    def ledger(self, where: Destination, folder: Path) -> FolderLedger:
+        """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing."""
+        reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
+        with contextlib.suppress(StoreError):
+            image.pull(reference, folder, settings=replace(self.settings, patience_seconds=0.0), credentials=self.write)
+        kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+        if kept:
+            self.notify(f"going on after an interruption: {kept} candidates were measured already")
+
+        def publish(records: Path) -> None:
+            documents = [
+                Document(path.name, artifact.RECORD_MEDIA_TYPE, path.read_bytes()) for path in records.glob("*.json")
+            ]
+            with contextlib.suppress(StoreError):
+                image.push_documents(
+                    sorted(documents, key=lambda document: document.name),
+                    reference,
+                    artifact_type=artifact.PROGRESS_ARTIFACT_TYPE,
+                    settings=self.settings,
+                    credentials=self.write,
+                    work=folder.parent,
+                )
+
+        return FolderLedger(folder, publish)
 
     def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:
         """Push the report in all its forms, and the variant when there is one.

@@ -29,12 +29,15 @@ from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language import Surprise
 from skerry.optimizer.language_bench import Texts
 from skerry.optimizer.measure import Pair, Setting, Timings
-from skerry.optimizer.report import LatencyHistogram, LayerSensitivity, Measurement
+from skerry.optimizer.report import LatencyHistogram, Measurement
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
+from skerry.planning.pareto import Point
 
 BASELINE: Final = "baseline"
 NO_DATA: Final = "there is no evaluation data; give some (spec.evaluation, --data), or drop the gate"
+EMULATED: Final = frozenset({Metric.ACCURACY, Metric.ARTIFACT_SIZE})
+"""Metrics that an emulator gives as the device does."""
 _MESSAGE_LIMIT: Final = 256
 _TEXT_LIMIT: Final = 2000
 _NEGLIGIBLE: Final = 1e-9
@@ -119,9 +122,9 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Observed:
-    """A candidate, measured in turns with the baseline."""
+    """A candidate, measured in turns with the baseline; without rounds and starts where an emulator ran it."""
 
-    pair: Pair
+    pair: Pair | None
     starts: Sequence[Start]
     accuracy: Comparison | None
     size_bytes: int
@@ -137,12 +140,20 @@ class Tried:
     made: Made | None = None
     measurements: list[Measurement] = field(default_factory=list)
     histogram: LatencyHistogram | None = None
-    sensitivity: list[LayerSensitivity] = field(default_factory=list)
     missed: tuple[Metric, ...] = ()
     seconds: float = 0.0
     size_bytes: int = 0
     samples: int = 0
     samples_at_most: int = 0
+    recalled: str = ""
+
+    @property
+    def point(self) -> Point | None:
+        """What the choice looks at; None when it could not be made."""
+        if self.made is None:
+            return None
+        figures = {measured.metric: measured.value for measured in self.measurements}
+        return Point(self.result.name, figures, self.result.verdict is Verdict.PASSED)
 
     def fail(self, message: str) -> None:
         """Note that it cannot be made or measured, and why."""
@@ -190,9 +201,10 @@ def comparisons(baseline: Baseline, observed: Observed) -> dict[Metric, Comparis
     if observed.accuracy is not None:
         found[Metric.ACCURACY] = observed.accuracy
     reference = baseline.figures()
-    found.update(measure.compare_all_timings(observed.pair, reference))
-    for metric in measure.STARTED:
-        found[metric] = measure.compare_starts(metric, baseline.starts, observed.starts)
+    if observed.pair is not None:
+        found.update(measure.compare_all_timings(observed.pair, reference))
+        for metric in measure.STARTED:
+            found[metric] = measure.compare_starts(metric, baseline.starts, observed.starts)
     size = observed.size_bytes / measure.MIB
     found[Metric.ARTIFACT_SIZE] = Comparison(reference[Metric.ARTIFACT_SIZE], size, size, size)
     return found
@@ -242,11 +254,17 @@ def baseline_measurements(baseline: Baseline, ground: Ground) -> list[Measuremen
     return measurements(ground, found, baseline.timings, baseline.starts, baseline.samples)
 
 
+def unknown(made: Made) -> dict[Metric, str]:
+    """Return why metrics have no figure, where they have none."""
+    found = {metric: made.emulated for metric in Metric if made.emulated and metric not in EMULATED}
+    return {**found, Metric.ACCURACY: NO_DATA}
+
+
 def pronounce(
     tried: Tried, made: Made, found: Mapping[Metric, Comparison], gates: Sequence[Gate], ground: Ground
 ) -> None:
     """Give a candidate its figures and the verdict of the gates."""
-    verdicts = judge(gates, found, ground.meaning, {Metric.ACCURACY: NO_DATA})
+    verdicts = judge(gates, found, ground.meaning, unknown(made))
     figures = []
     for metric, figure in found.items():
         verdict = verdicts.get(metric)
@@ -262,7 +280,7 @@ def pronounce(
         )
     tried.missed = tuple(metric for metric, verdict in verdicts.items() if verdict.verdict is not Verdict.PASSED)
     remarks = [verdicts[metric].message for metric in tried.missed]
-    remarks += [made.remark] if made.remark else []
+    remarks += [remark for remark in (made.remark, made.emulated) if remark and not any(remark in it for it in remarks)]
     if tried.samples < tried.samples_at_most:
         remarks.append(f"{tried.samples} of {tried.samples_at_most} samples were enough to see that")
     tried.result = tried.result.model_copy(

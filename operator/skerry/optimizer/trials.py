@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import numpy as np
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import CandidateResult, Metric, ModelKind, Verdict
-from skerry.optimizer import backends, child, data, measure
+from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKind, Verdict
+from skerry.optimizer import backends, child, data, ledger, measure
 from skerry.optimizer.backends.base import Made, Work
 from skerry.optimizer.bench import Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
 from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.ledger import Ledger, NoLedger, Record
 from skerry.optimizer.looks import looks
-from skerry.optimizer.measure import Pair
+from skerry.optimizer.measure import Pair, Timings
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
     Baseline,
@@ -35,6 +36,7 @@ from skerry.optimizer.trial import (
 )
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, judge
+from skerry.store import trees
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Inputs:
         threads: Number of threads that models run with.
         max_data_bytes: Most bytes of one data file, unpacked.
         tools: Where the tools are.
+        digests: SHA-256 of model, calibration and evaluation data, by these names.
+        ledger: What was measured before an interruption.
     """
 
     spec: OptimizationJobSpec
@@ -62,6 +66,8 @@ class Inputs:
     threads: int
     max_data_bytes: int
     tools: Toolshed
+    digests: Mapping[str, str] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=NoLedger)
 
 
 def folder_size(folder: Path) -> int:
@@ -95,6 +101,73 @@ class Trials:
         """What the model is built of."""
         return self._ground.inspected.source.kind
 
+    @property
+    def meaning(self) -> EvaluationMetric:
+        """What accuracy means."""
+        return self._ground.meaning
+
+    def _key(self, planned: Planned) -> str:
+        """Return the key under which a candidate's figures are kept."""
+        inputs, spec = self._inputs, self._inputs.spec
+        shared = {
+            "digests": dict(inputs.digests),
+            "inputs": [shape.wire() for shape in spec.inputs],
+            "calibration": spec.calibration.max_samples if spec.calibration else None,
+            "metric": self._ground.metric,
+            "accelerator": inputs.entry.name,
+            "device": inputs.entry.devices[planned.request.framework],
+            "cpu": [inputs.cpu.model, sorted(inputs.cpu.features)],
+            "threads": inputs.threads,
+        }
+        return ledger.key(shared, planned.request, planned.tool)
+
+    def recall(self, planned: Planned) -> Tried | None:
+        """Return a candidate that was measured before an interruption, judged by today's gates, without its files."""
+        record = self._inputs.ledger.recall(self._key(planned))
+        if record is None:
+            return None
+        tried = self._begun(planned)
+        tried.made, tried.seconds, tried.size_bytes = record.how(), record.seconds, record.size_bytes
+        tried.samples, tried.samples_at_most = record.samples, record.samples_at_most
+        tried.measurements, tried.histogram = record.measurements, record.histogram
+        tried.recalled = record.files_sha256
+        pronounce(tried, tried.made, record.figures(), self._inputs.spec.gates, self._ground)
+        return tried
+
+    def bring_back(self, tried: Tried) -> bool:
+        """Make a recalled candidate's files again; return whether they are the same, so that its figures hold."""
+        again = self.make(tried.planned)
+        same = again.made is not None and trees.sha256(again.folder) == tried.recalled
+        if same:
+            tried.recalled = ""
+        return same
+
+    def _note(self, tried: Tried, made: Made, found: Mapping[Metric, Comparison]) -> None:
+        record = Record(
+            key=self._key(tried.planned),
+            name=tried.planned.name,
+            made=ledger.made_record(made),
+            comparisons=ledger.comparison_records(found),
+            measurements=tried.measurements,
+            histogram=tried.histogram,
+            samples=tried.samples,
+            samples_at_most=tried.samples_at_most,
+            size_bytes=tried.size_bytes,
+            seconds=tried.seconds,
+            files_sha256=trees.sha256(tried.folder),
+        )
+        self._inputs.ledger.note(record)
+
+    def _begun(self, planned: Planned) -> Tried:
+        """Return a candidate of which nothing is known yet, with an empty folder."""
+        folder, request = self._folder / planned.name, planned.request
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        result = CandidateResult(
+            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
+        )
+        return Tried(planned, folder, result)
+
     def make(self, planned: Planned) -> Tried:
         """Make a candidate; when that fails, its result says why and the search goes on.
 
@@ -102,17 +175,12 @@ class Trials:
             OptimizationError: The others could not be made either: the disk is full, or the baseline died.
         """
         request, ground, inputs = planned.request, self._ground, self._inputs
-        folder = self._folder / planned.name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        result = CandidateResult(
-            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
-        )
+        tried = self._begun(planned)
         calibration = ground.calibration
         work = Work(
             source=ground.inspected.source,
             request=request,
-            folder=folder,
+            folder=tried.folder,
             calibration=calibration,
             metric=ground.metric or (data.default_metric(calibration) if calibration is not None else None),
             half_precision=half_precision(inputs.entry, inputs.cpu),
@@ -121,7 +189,6 @@ class Trials:
             text=ground.calibration_text,
             prepared=self._baseline.source,
         )
-        tried = Tried(planned, folder, result)
         started = time.monotonic()
         tool = planned.tool.tool
         with self._failing(tried):
@@ -129,7 +196,7 @@ class Trials:
                 f"making {planned.name}", backends.make, tool, work, place=inputs.tools.places[tool]
             )
         tried.seconds = time.monotonic() - started
-        tried.size_bytes = folder_size(folder)
+        tried.size_bytes = folder_size(tried.folder)
         return tried
 
     def measure(self, tried: Tried, made: Made) -> None:
@@ -147,25 +214,27 @@ class Trials:
         )
         place = inputs.tools.running(framework)
         with self._failing(tried):
-            starts = measure.starts(subject, conditions, place=place)
+            starts = [] if made.emulated else measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
             with conditions.open(what, subject, place) as candidate:
                 starts.append(candidate.call("start"))
                 worth, tried.samples = self._accuracy(candidate)
                 tried.samples_at_most = self._baseline.samples
 
-                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                def compared(pair: Pair | None) -> dict[Metric, Comparison]:
                     observed = Observed(pair, starts, worth, tried.size_bytes)
                     return comparisons(self._baseline, observed)
 
                 def clear(pair: Pair) -> bool:
                     return settled(compared(pair), gates, ground.meaning)
 
-                pair = measure.paired(self._bench, candidate, self._random, clear)
+                pair = None if made.emulated else measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
-            tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
-            tried.histogram = latency_histogram(pair[1])
+            timings = Timings() if pair is None else pair[1]
+            tried.measurements = measurements(ground, found, timings, starts, tried.samples)
+            tried.histogram = None if pair is None else latency_histogram(timings)
             pronounce(tried, made, found, gates, ground)
+            self._note(tried, made, found)
 
     def _accuracy(self, candidate: Remote[Any]) -> tuple[Comparison | None, int]:
         """Return the accuracy, and on how many samples: all, or a first part that already fails the gates."""

@@ -12,10 +12,11 @@ from typing import Any, Final, NoReturn
 
 import uvicorn
 
+from skerry.api.types import Framework
 from skerry.server.app import App
 from skerry.server.connections import Connections
 from skerry.server.errors import ArtifactError, EngineError, ServerError
-from skerry.server.facts import LANGUAGE_FRAMEWORKS, read_facts
+from skerry.server.facts import read_facts
 from skerry.server.limits import Limits
 
 BAD_ARTIFACT: Final = 65
@@ -145,12 +146,15 @@ def _app(given: argparse.Namespace, limits: Limits) -> App:
     """
     facts = read_facts(given.model_dir)
     folder, name, threads, required = given.model_dir, given.model_name, given.threads, given.fallback == "Deny"
-    if facts.framework in LANGUAGE_FRAMEWORKS:
+    if facts.framework is Framework.LLAMA_CPP:
         from skerry.server.language import LanguageApp  # noqa: PLC0415
         from skerry.server.llamacpp import LlamaServer  # noqa: PLC0415
 
         engine = LlamaServer(facts, folder, name, threads, given.slots, given.context_tokens)
         return LanguageApp(facts, engine, name, given.slots, limits, device_required=required)
+    if facts.framework not in {Framework.OPENVINO, Framework.ONNX_RUNTIME}:
+        message = f"no server of Skerry runs variants of {facts.framework}"
+        raise ArtifactError(message)
     from skerry.server.tensors import TensorApp  # noqa: PLC0415
 
     return TensorApp(folder, name, threads, limits, device_required=required)

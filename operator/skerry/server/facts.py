@@ -3,14 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from skerry.api.artifact import FACTS_FILE, VariantFacts
-from skerry.api.types import Framework, TensorFacts
+from skerry.api.types import TensorFacts
 from skerry.server.errors import ArtifactError
-
-LANGUAGE_FRAMEWORKS: Final = frozenset({Framework.LLAMA_CPP})
-"""Those whose variants are language models, which have text and no tensors."""
 
 
 def read_facts(folder: Path) -> VariantFacts:

@@ -28,11 +28,11 @@ def names(available: Available) -> list[str]:
 def test_with_labelled_data_everything_is_tried() -> None:
     assert names(ALL) == [
         "openvino-int8-ptq",
+        "onnxruntime-int8-static",
+        "onnxruntime-int8-dynamic",
         "openvino-int8-weights",
         "openvino-fp16",
         "openvino-fp32",
-        "onnxruntime-int8-static",
-        "onnxruntime-int8-dynamic",
         "onnxruntime-fp32",
         "openvino-int8-aware",
     ]

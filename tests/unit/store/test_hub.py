@@ -38,6 +38,7 @@ def hub() -> Iterator[FakeHub]:
                 "tokenizer.json": b"{1}",
                 "tokenizer.model": b"pieces",
                 "training.pt": b"\x80\x02",
+                "training_args.bin": b"PK\x03\x04",
                 "pytorch_model.bin": b"PK\x03\x04",
                 "onnx/model.onnx": MODEL,
                 "onnx/model.onnx_data": b"weights",
@@ -98,7 +99,9 @@ def test_a_repository_without_what_can_run_code(hub: FakeHub, get: Get) -> None:
     assert (fetched.path / "onnx" / "model.onnx").read_bytes() == MODEL
     assert fetched.sha256 == trees.tree_sha256(fetched.path)
     assert sum(get.advanced) == fetched.size_bytes
-    assert not [path for path in hub.paths() if path.endswith(("pytorch_model.bin", ".pt", ".md", "LICENSE.txt"))]
+    assert not [
+        path for path in hub.paths() if path.endswith(("pytorch_model.bin", "args.bin", ".pt", ".md", "LICENSE.txt"))
+    ]
 
 
 def test_a_folder_of_a_repository(get: Get) -> None:

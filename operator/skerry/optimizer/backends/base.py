@@ -20,6 +20,7 @@ REFERENCE: Final = {
     ModelFormat.HUGGING_FACE: Framework.LLAMA_CPP,
     ModelFormat.SAFETENSORS: Framework.LLAMA_CPP,
     ModelFormat.GGUF: Framework.LLAMA_CPP,
+    ModelFormat.TFLITE: Framework.LITERT,
 }
 """The framework in which a source model of a format is the baseline."""
 
@@ -28,6 +29,8 @@ BASELINE_SETTINGS: Final[Mapping[Framework, Mapping[str, str]]] = {
     # Without the hint OpenVINO computes FP32 models in BF16 where it can, and every gain would be understated.
     Framework.OPENVINO: {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
     Framework.LLAMA_CPP: {},
+    Framework.LITERT: {},
+    Framework.QNN: {"htp_performance_mode": "burst"},
 }
 """Settings of the unoptimized model: the framework as people use it, at true FP32."""
 
@@ -35,6 +38,7 @@ BASELINE_DEVICE: Final[Mapping[Framework, str]] = {
     Framework.ONNX_RUNTIME: "CPUExecutionProvider",
     Framework.OPENVINO: "CPU",
     Framework.LLAMA_CPP: "CPU",
+    Framework.LITERT: "CPU",
 }
 """The unoptimized model runs on the CPU, whatever the candidates are for: only that computes it as it is."""
 
@@ -108,6 +112,9 @@ class Made:
         sensitivity: Layers with the percent by which the output is wrong when that layer alone is quantized, the worst
             first; empty when that was not measured.
         tool_metrics: What the tool itself measured, in its own words and on its own terms.
+        emulated: Why speed and memory cannot be measured here, where an emulator stands in for the device; else empty.
+        architecture: Node architecture that it runs on; empty: that of the machine on which it is made.
+        one_by_one: Whether it takes a batch of 1 only, though the source model leaves the batch free.
     """
 
     model_file: str
@@ -117,6 +124,9 @@ class Made:
     remark: str = ""
     sensitivity: tuple[tuple[str, float], ...] = ()
     tool_metrics: Mapping[str, float] = field(default_factory=dict)
+    emulated: str = ""
+    architecture: str = ""
+    one_by_one: bool = False
 
 
 class Session(Protocol):
@@ -165,4 +175,13 @@ class LanguageBackend(Protocol):
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> LanguageSession:
         """Load a model's file on a device."""
+        ...
+
+
+@runtime_checkable
+class OwnWarmUp(Protocol):
+    """A framework that cannot load the ONNX model with which runtimes are warmed up."""
+
+    def warm(self, threads: int, device: str) -> Session:
+        """Return a session with the smallest model of the framework's own, run once."""
         ...

@@ -13,7 +13,7 @@ from skerry.optimizer.rendering.story import Row, measured
 from skerry.optimizer.rendering.words import SYMBOLS, label, number, quantity, shortened
 from skerry.optimizer.report import LatencyHistogram, LayerSensitivity, Measurement, Report
 
-ACROSS: Final = (Metric.LATENCY_P95, "GenerationThroughput", Metric.THROUGHPUT)
+ACROSS: Final = (Metric.LATENCY_P95, Metric.GENERATION_THROUGHPUT, Metric.THROUGHPUT)
 """What the plot has from left to right, the first that the report has."""
 UP: Final = (Metric.ACCURACY, Metric.MODEL_MEMORY, Metric.ARTIFACT_SIZE)
 """What it has from bottom to top."""
@@ -186,7 +186,7 @@ def _axes(found: Sequence[dict[Metric, Measurement]]) -> tuple[Metric, Metric] |
     pairs = [(x, y) for y in UP for x in ACROSS]
     counts = {pair: sum(pair[0] in it and pair[1] in it for it in found) for pair in pairs}
     best = max(pairs, key=lambda pair: counts[pair])
-    return (Metric(best[0]), Metric(best[1])) if counts[best] else None
+    return best if counts[best] else None
 
 
 def _axis_title(name: str, unit: str, better: str) -> str:

@@ -1,17 +1,20 @@
 """How to get a report once more: the command line of `skerry optimize` that says what was asked for."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Final
 
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.pods import OptimizationSettings
-from skerry.api.types import ModelFormat
+from skerry.api.types import DataFormat, ModelFormat
 from skerry.optimizer.rendering.words import clean
 from skerry.optimizer.report import Report
-from skerry.planning.candidates import CandidateError, name_of
+from skerry.planning.candidates import CandidateError, recipe_of
 
 _LOCAL: Final = "file://"
+_ESCAPED: Final = re.compile(r"([,\\])")
+_BACKSLASH: Final = r"\\\1"
 _CONTINUED: Final = " \\\n  "
 
 
@@ -67,45 +70,45 @@ def _options(spec: OptimizationJobSpec, threads: int | None) -> Iterator[tuple[s
     yield from _model(spec)
     yield from _data(spec)
     for gate in spec.gates:
-        yield _option("--gate", f"{gate.metric}:{gate.goal}:{gate.value}")
+        yield ("--gate", f"{gate.metric}:{gate.goal}:{gate.value}")
     if not spec.gates:
         yield ("--no-gates",)
-    yield _option("--objective", spec.objective)
+    yield ("--objective", spec.objective)
     for request in spec.candidates:
-        options = ",".join(f"{name}={value}" for name, value in request.options.items())
-        yield _option("--candidate", f"{name_of(request)}:{options}" if options else name_of(request))
-    yield _option("--when-none-qualifies", spec.when_none_qualifies)
+        options = ",".join(f"{name}={_ESCAPED.sub(_BACKSLASH, value)}" for name, value in request.options.items())
+        name = recipe_of(request).name
+        yield ("--candidate", f"{name}:{options}" if options else name)
+    yield ("--when-none-qualifies", spec.when_none_qualifies)
     if threads is not None:
-        yield _option("--threads", str(threads))
+        yield ("--threads", str(threads))
 
 
 def _model(spec: OptimizationJobSpec) -> Iterator[tuple[str, ...]]:
     if spec.model.sha256 is not None:
-        yield _option("--sha256", spec.model.sha256)
+        yield ("--sha256", spec.model.sha256)
     if spec.model.format is not ModelFormat.AUTO:
-        yield _option("--format", spec.model.format)
-    yield _option("--accelerator", spec.accelerator)
+        yield ("--format", spec.model.format)
+    yield ("--accelerator", spec.accelerator)
     for wanted in spec.inputs:
-        yield _option("--input", f"{wanted.name}={','.join(str(size) for size in wanted.shape)}")
+        yield ("--input", f"{wanted.name}={','.join(str(size) for size in wanted.shape)}")
 
 
 def _data(spec: OptimizationJobSpec) -> Iterator[tuple[str, ...]]:
     if (evaluation := spec.evaluation) is not None:
-        yield _option("--data", _place(evaluation.uri))
+        yield ("--data", _place(evaluation.uri))
         if evaluation.sha256 is not None:
-            yield _option("--data-sha256", evaluation.sha256)
+            yield ("--data-sha256", evaluation.sha256)
+        if evaluation.format is not DataFormat.NPZ:
+            yield ("--data-format", evaluation.format)
         if evaluation.metric is not None:
-            yield _option("--metric", evaluation.metric)
+            yield ("--metric", evaluation.metric)
     if (calibration := spec.calibration) is not None:
-        yield _option("--calibration", _place(calibration.uri))
+        yield ("--calibration", _place(calibration.uri))
         if calibration.sha256 is not None:
-            yield _option("--calibration-sha256", calibration.sha256)
-        yield _option("--calibration-samples", str(calibration.max_samples))
-
-
-def _option(name: str, value: str) -> tuple[str, ...]:
-    # A value that looks like an option must be tied to its own.
-    return (f"{name}={value}",) if value.startswith("-") else (name, value)
+            yield ("--calibration-sha256", calibration.sha256)
+        if calibration.format is not DataFormat.NPZ:
+            yield ("--calibration-format", calibration.format)
+        yield ("--calibration-samples", str(calibration.max_samples))
 
 
 def _place(uri: str) -> str:

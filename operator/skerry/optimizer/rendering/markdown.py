@@ -30,11 +30,11 @@ def text(value: str) -> str:
 
 
 def code(value: str) -> str:
-    """Return a text as code, on one line, also within a table."""
+    """Return a text as code, on one line; within a table it must have no bar."""
     plain = _BLANKS.sub(" ", clean(value)).strip()
     fence = _fence(plain, 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
-    return f"{fence}{space}{plain}{space}{fence}".replace("|", "\\|")
+    return f"{fence}{space}{plain}{space}{fence}"
 
 
 def _fence(content: str, least: int) -> str:

@@ -23,8 +23,8 @@ from skerry.optimizer.report import CandidateReport, DataReport, Measurement, Re
 
 HEADLINES: Final = (
     Metric.ACCURACY,
-    "GenerationThroughput",
-    "TimeToFirstToken",
+    Metric.GENERATION_THROUGHPUT,
+    Metric.TIME_TO_FIRST_TOKEN,
     Metric.LATENCY_P95,
     Metric.MODEL_MEMORY,
     Metric.ARTIFACT_SIZE,
@@ -216,8 +216,8 @@ def _merit(report: Report) -> str:
 def _gains(report: Report, chosen: CandidateReport) -> Iterator[str]:
     """Yield the chosen one's most telling figures beside the baseline's."""
     figures = measured(chosen)
-    for name in HEADLINES:
-        figure = figures.get(Metric(name)) if name in figures else None
+    for metric in HEADLINES:
+        figure = figures.get(metric)
         if figure is None or figure.metric is Metric.ARTIFACT_SIZE:
             continue
         ratio = "" if figure.metric is Metric.ACCURACY or not figure.baseline else f" ({_comparison(figure)})"
@@ -242,16 +242,16 @@ def _detail(report: Report) -> str:
 def _tiles(report: Report) -> Iterator[Tile]:
     shown = served(report) or report.baseline
     figures, count = measured(shown), 0
-    for name in HEADLINES:
-        if name not in figures or count == _TILES:
+    for metric in HEADLINES:
+        if metric not in figures or count == _TILES:
             continue
         count += 1
-        figure = figures[Metric(name)]
+        figure = figures[metric]
         is_baseline = shown is report.baseline
         yield Tile(
             label=label(figure.metric, report.evaluation_metric),
             value=quantity(figure.value, figure.unit),
-            change="" if is_baseline else _change(figure),
+            change="" if is_baseline else _change(figure, report.evaluation_metric),
             before="unoptimized" if is_baseline else f"was {quantity(figure.baseline, figure.unit)}",
         )
 
@@ -301,7 +301,11 @@ def _row(report: Report, place: int, each: CandidateReport, columns: tuple[Colum
         computes_in=clean(result.execution_precision or ""),
         verdict=None if is_baseline else result.verdict,
         figures=tuple(
-            _figure(figures[column.metric], verdicts.get(column.metric), is_baseline=is_baseline)
+            _figure(
+                figures[column.metric],
+                verdicts.get(column.metric),
+                "" if is_baseline else _change(figures[column.metric], report.evaluation_metric),
+            )
             if column.metric in figures
             else None
             for column in columns
@@ -311,20 +315,14 @@ def _row(report: Report, place: int, each: CandidateReport, columns: tuple[Colum
     )
 
 
-def _figure(figure: Measurement, verdict: Verdict | None, *, is_baseline: bool) -> Figure:
-    ends = (number(figure.low), number(figure.high))
-    return Figure(
-        value=number(figure.value),
-        change="" if is_baseline else _change(figure),
-        interval="" if is_baseline or figure.low == figure.high else f"{ends[0]} to {ends[1]}",
-        order=figure.value,
-        verdict=None if is_baseline else verdict,
-    )
+def _figure(figure: Measurement, verdict: Verdict | None, change: str) -> Figure:
+    interval = "" if figure.low == figure.high else f"{number(figure.low)} to {number(figure.high)}"
+    return Figure(number(figure.value), change, interval, figure.value, verdict)
 
 
-def _change(figure: Measurement) -> str:
-    """Return how a figure compares with the baseline: the difference of accuracies, the ratio of everything else."""
-    if figure.metric is Metric.ACCURACY:
+def _change(figure: Measurement, meaning: EvaluationMetric | None) -> str:
+    """Return how a figure compares with the baseline: the difference of accuracies, the ratio of all else."""
+    if figure.metric is Metric.ACCURACY and higher_is_better(figure.metric, meaning or EvaluationMetric.ACCURACY):
         difference = figure.value - figure.baseline
         sign = "+" if difference > 0 else "\N{MINUS SIGN}" if difference < 0 else "±"
         return f"{sign}{number(abs(difference))}" + (" points" if figure.unit == "%" else "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from skerry.api.types import Metric, Verdict
+from skerry.api.types import EvaluationMetric, Metric, Objective, Verdict
 from skerry.optimizer.report import LayerSensitivity, Report
 from tests.support.reports import candidate, histogram, report
 
@@ -66,6 +66,26 @@ def without_accuracy() -> Report:
     return made.model_copy(update={"baseline": made.baseline.model_copy(update={"measurements": figures})})
 
 
+def language() -> Report:
+    """A language model: perplexity instead of accuracy, tokens instead of inferences."""
+    meaning = EvaluationMetric.PERPLEXITY
+    before = {
+        Metric.ACCURACY: 10.0,
+        Metric.GENERATION_THROUGHPUT: 20.0,
+        Metric.TIME_TO_FIRST_TOKEN: 80.0,
+        Metric.MODEL_MEMORY: 40.0,
+    }
+    figures = {"Accuracy": 12.0, "GenerationThroughput": 50.0, "TimeToFirstToken": 40.0, "ModelMemory": 20.0}
+    plain = {metric.value: value for metric, value in before.items()}
+    return report(
+        candidate("llamacpp-q4-k-m", figures, beside=before, meaning=meaning),
+        chosen="llamacpp-q4-k-m",
+        baseline=candidate("baseline", plain, None, beside=before, meaning=meaning),
+        evaluation_metric=meaning,
+        objective=Objective.GENERATION_THROUGHPUT,
+    )
+
+
 def hostile() -> Report:
     """A report in which everything that is free text is an attack."""
     it = candidate("it", _figures(1.0, 89.0), verdict=Verdict.FAILED, message=HOSTILE)
@@ -112,6 +132,7 @@ SAMPLES: dict[str, Callable[[], Report]] = {
     "nowhere a number": nowhere_a_number,
     "long names": long_names,
     "without accuracy": without_accuracy,
+    "language": language,
     "without gates": lambda: report(candidate("only", _figures(1.0, 90.0)), gates=[], chosen="only"),
     "without a spec": lambda: report(spec=None, stage_seconds={}),
     "hostile": hostile,

@@ -48,12 +48,13 @@ def test_the_front_passes_through_what_nothing_beats(points: list[tuple[float, f
     )
     plot = plot_of(made)
     corner_x, corner_y = 0.0, 0.0
-    corners = set()
+    corners: list[tuple[float, float]] = []
     for word, numbers in re.findall(r"([MHV])([\d.,]+)", plot.front):
         coordinates = [float(it) for it in numbers.split(",")]
         corner_x = coordinates[0] if word in "MH" else corner_x
         corner_y = coordinates[-1] if word in "MV" else corner_y
-        corners.add((corner_x, corner_y))
+        corners.append((corner_x, corner_y))
+    assert corners == sorted(corners, key=lambda corner: (corner[0], -corner[1]))
     dots = {dot.tip.partition(" ")[0]: dot for dot in plot.dots}
     for index, (x, y) in enumerate(points):
         beaten = any((a, b) != (x, y) and a <= x and b >= y for a, b in points)
@@ -65,6 +66,11 @@ def test_the_front_passes_through_what_nothing_beats(points: list[tuple[float, f
 def test_directions_follow_the_metrics() -> None:
     plot = plot_of(SAMPLES["several"]())
     assert (plot.x_title, plot.y_title) == ("latency p95, ms (← better)", "accuracy, % (better ↑)")
+    language = plot_of(SAMPLES["language"]())
+    assert (language.x_title, language.y_title) == (
+        "generation throughput, tokens/s (better →)",
+        "perplexity (better ↓)",
+    )
     plain = plot_of(SAMPLES["without accuracy"]())
     assert plain.y_title == "memory, MiB (better ↓)"
 

@@ -9,19 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import EvaluationMetric, Goal, Metric, Objective, WhenNoneQualifies
+from skerry.api.types import CandidateRequest, DataFormat, EvaluationMetric, Goal, Metric, Objective, WhenNoneQualifies
 from skerry.cli import optimizing
 from skerry.cli.main import run
 from skerry.cli.optimize import Wishes
 from skerry.optimizer.rendering.command import pinned, portable, reproduction
 from skerry.optimizer.report import Report
+from skerry.planning import candidates
 from tests.support.reports import DIGEST, report
 
 TEXT = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30)
 URI = st.builds("{}://{}".format, st.sampled_from(["oci", "https", "pvc", "-x"]), TEXT)
 SHA256 = st.none() | st.just(DIGEST)
+FORMAT = st.sampled_from(DataFormat)
 DECIMAL = st.integers(-1000, 1000).map(str) | st.just("0.5")
-CANDIDATES = [
+CANDIDATES: list[dict[str, Any]] = [
     {"framework": "OpenVINO", "precision": "INT8", "technique": "PostTraining", "options": {"preset": "Mixed"}},
     {"framework": "OpenVINO", "precision": "FP32", "technique": "Conversion"},
     {
@@ -53,10 +55,14 @@ SPECS = st.fixed_dictionaries(
             max_size=3,
         ),
         "calibration": optional(
-            st.fixed_dictionaries({"uri": URI, "sha256": SHA256, "maxSamples": st.integers(1, 100_000)})
+            st.fixed_dictionaries(
+                {"uri": URI, "sha256": SHA256, "format": FORMAT, "maxSamples": st.integers(1, 100_000)}
+            )
         ),
         "evaluation": optional(
-            st.fixed_dictionaries({"uri": URI, "sha256": SHA256, "metric": optional(st.sampled_from(EvaluationMetric))})
+            st.fixed_dictionaries(
+                {"uri": URI, "sha256": SHA256, "format": FORMAT, "metric": optional(st.sampled_from(EvaluationMetric))}
+            )
         ),
         "gates": st.lists(
             st.fixed_dictionaries({"metric": st.sampled_from(Metric), "goal": st.sampled_from(Goal), "value": DECIMAL}),
@@ -131,6 +137,29 @@ def test_local_files_with_difficult_names(tmp_path: Path, monkeypatch: pytest.Mo
     made = report(spec=spec)
     found, _ = parsed(of(made), monkeypatch)
     assert found == pinned(made)
+
+
+def test_inputs_with_difficult_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [{"name": name, "shape": [1, 2]} for name in ("a=b", "a,b=3", "-a", "it's")]
+    spec = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", "inputs": inputs}
+    made = report(spec=OptimizationJobSpec.model_validate(spec))
+    found, _ = parsed(of(made), monkeypatch)
+    assert found == pinned(made)
+
+
+def test_options_with_difficult_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"workflow": '{"a": 1, "b": "c:\\\\d"}', "layers": "a=1,b\\,", "none": ""}
+    request = CandidateRequest.model_validate({**CANDIDATES[1], "options": options})
+
+    def from_name(name: str, found: dict[str, str]) -> CandidateRequest:
+        assert name == "openvino-fp32"
+        return request.model_copy(update={"options": found})
+
+    monkeypatch.setattr(candidates, "from_name", from_name)
+    spec = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", "candidates": [request.wire()]}
+    made = report(spec=OptimizationJobSpec.model_validate(spec))
+    found, _ = parsed(of(made), monkeypatch)
+    assert found.candidates == [request]
 
 
 def test_what_cannot_be_asked_for_here_has_no_command() -> None:

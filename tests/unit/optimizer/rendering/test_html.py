@@ -150,5 +150,8 @@ def test_the_report_of_a_real_optimization(optimized: Path) -> None:
         assert candidate.latency_histogram is not None
         assert sum(candidate.latency_histogram.counts) > 0
     assert "How long single inferences took" in body
+    layers = [layer.name for candidate in report.candidates for layer in candidate.sensitivity]
+    assert layers
+    assert all(name in body for name in layers)
     assert "skerry optimize" in body
     assert report.source_sha256 in body

@@ -44,6 +44,12 @@ def test_what_others_wrote_is_only_text() -> None:
     assert "@all" not in "".join(token.content for token in parsed(text) if token.type == "text")
 
 
+@pytest.mark.parametrize("name", ["a|b", "`", "``a`", " a ", "a\nb"])
+def test_names_are_code(name: str) -> None:
+    (found,) = (token.content for token in parsed(markdown.code(name)) if token.type == "code_inline")
+    assert found == " ".join(name.split())
+
+
 def test_it_says_the_same_in_short() -> None:
     text = markdown.render(several())
     assert "**quick was chosen, because of the 2 out of 4 candidates that passed all 3 gates it has the lowest" in text

@@ -20,6 +20,10 @@ FIGURES = {"Accuracy": 89.0, "LatencyP95": 1.0, "ModelMemory": 10.0}
         ("one candidate", "only was chosen, because it passed all 3 gates: accuracy 90 % instead of 90 %, latency p95"),
         ("without gates", "only was chosen, because it was the only candidate, and no gates were set: accuracy"),
         ("several", "quick was chosen, because of the 2 out of 4 candidates that passed all 3 gates it has the lowest"),
+        (
+            "language",
+            "llamacpp-q4-k-m was chosen, because it passed all 3 gates: perplexity 12 instead of 10, generation",
+        ),
         ("without accuracy", "one was chosen, because it passed all 3 gates: latency p95 2 ms instead of 4 ms (2x as"),
     ],
 )
@@ -53,6 +57,14 @@ def test_columns_begin_with_what_counts() -> None:
     story = told(SAMPLES["several"]())
     assert [column.label for column in story.columns] == ["accuracy", "latency p95", "memory", "size"]
     assert [tile.label for tile in story.tiles] == ["accuracy", "latency p95", "memory", "size"]
+
+
+def test_accuracy_is_compared_by_its_difference_and_errors_by_their_ratio() -> None:
+    accuracy, error = (told(SAMPLES[name]()).rows[1].figures[0] for name in ("several", "language"))
+    assert accuracy is not None
+    assert error is not None
+    assert accuracy.change == "\N{MINUS SIGN}1 points"
+    assert error.change == "1.2\N{MULTIPLICATION SIGN}"
 
 
 @pytest.mark.parametrize(
