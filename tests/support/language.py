@@ -4,7 +4,6 @@ The form is that of ggml's docs/gguf.md, version 3.
 """
 
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +38,7 @@ def _entry(key: str, kind: int, value: Any) -> bytes:
 
 
 def _entries() -> list[bytes]:
-    found: Mapping[str, tuple[int, Any]] = {
+    found: dict[str, tuple[int, Any]] = {
         "general.architecture": (_STRING, "llama"),
         "general.name": (_STRING, "random"),
         "llama.block_count": (_U32, LAYERS),
