@@ -115,6 +115,18 @@ Out = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads that models run with. Default: all CPUs.")
 ]
+Workers = Annotated[
+    Path | None,
+    typer.Option(
+        "--workers",
+        metavar="FOLDER",
+        help="Folder with the sockets of workers: tools in images of their own; see the documentation of tools.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what an interrupted run measured into the same --out, on this machine."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")]
 
 
@@ -155,6 +167,8 @@ class Wishes:
     push: str | None
     out: Path | None
     threads: int | None
+    workers: Path | None
+    resume: bool
     as_json: bool
 
 
@@ -181,6 +195,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     push: Push = None,
     out: Out = None,
     threads: Threads = None,
+    workers: Workers = None,
+    resume: Resume = False,
     as_json: Json = False,
     insecure: Insecure = False,
     username: Username = None,
@@ -229,6 +245,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         push=push,
         out=out,
         threads=threads,
+        workers=workers,
+        resume=resume,
         as_json=as_json,
     )
     access = Access(

@@ -40,8 +40,11 @@ from skerry.cli.optimize_view import Screen, libraries_to_log
 from skerry.optimizer import pipeline
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.errors import ConfigurationError, OptimizationError
+from skerry.optimizer.ledger import FolderLedger
 from skerry.optimizer.rendering.files import report_files
+from skerry.optimizer.toolshed import toolshed
 from skerry.optimizer.transfer import Destination, Transfer
+from skerry.optimizer.worker import listening
 from skerry.planning import candidates
 from skerry.store import trees
 from skerry.store.errors import DigestMismatchError
@@ -53,6 +56,7 @@ NONE_PASSED: Final = 1
 """Exit code when no candidate passes the gates: all went well, but there is nothing to serve."""
 LOG_FILE: Final = "optimize.log"
 VARIANT_FOLDER: Final = "variant"
+PROGRESS_FOLDER: Final = "progress"
 _LOCAL: Final = "file://"
 _WORDS_OF_A_GATE: Final = 3
 _OPTION: Final = re.compile(r"(?:[^,\\]|\\.)+", re.DOTALL)
@@ -63,9 +67,15 @@ Word = TypeVar("Word", bound=StrEnum)
 
 @dataclass(frozen=True)
 class _Fetcher:
-    """Reads local files where they are, and gets everything else through the store."""
+    """Reads local files where they are, and gets everything else through the store.
+
+    Attributes:
+        transfer: How things cross the network.
+        copies: Whether local files are copied, because workers see the work folder alone.
+    """
 
     transfer: Transfer
+    copies: bool
 
     def fetch(self, uri: str, sha256: str | None, folder: Path) -> Fetched:
         """Return a source's files, verified."""
@@ -75,7 +85,18 @@ class _Fetcher:
         found = trees.sha256(path)
         if sha256 is not None and found != sha256:
             raise DigestMismatchError(str(path), sha256, found)
+        if self.copies:
+            path = self._copied(path, folder)
         return Fetched(path, found, trees.size(path))
+
+    def _copied(self, path: Path, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+            return folder
+        target = folder / path.name
+        shutil.copyfile(path, target)
+        return target
 
 
 def run(wishes: Wishes, access: Access) -> int:
@@ -89,11 +110,12 @@ def run(wishes: Wishes, access: Access) -> int:
     transfer, destination = _transfer(wishes, access)
     folder = _out_folder(wishes)
     with (
-        tempfile.TemporaryDirectory(prefix="skerry-optimize-") as work,
+        tempfile.TemporaryDirectory(prefix="skerry-optimize-", dir=wishes.workers) as work,
         libraries_to_log(folder / LOG_FILE) as (stdout, stderr),
     ):
         with Screen(stderr) as screen:
-            outcome = _optimize(spec, _Fetcher(transfer), screen, Path(work), wishes.threads)
+            here = _surroundings(wishes, Path(work), folder)
+            outcome = _optimize(spec, _Fetcher(transfer, copies=wishes.workers is not None), screen, here)
             published = None
             if destination is not None:
                 screen.progress(Stage.PUBLISHING, 95, message=destination.push_repository)
@@ -107,13 +129,23 @@ def run(wishes: Wishes, access: Access) -> int:
     return 0 if outcome.chosen is not None else NONE_PASSED
 
 
-def _optimize(spec: OptimizationJobSpec, fetcher: _Fetcher, screen: Screen, work: Path, threads: int | None) -> Outcome:
-    here = pipeline.Surroundings(
+def _surroundings(wishes: Wishes, work: Path, folder: Path) -> pipeline.Surroundings:
+    """Return where the optimization runs, with the tools of workers as well."""
+    workers = wishes.workers
+    records = folder / PROGRESS_FOLDER
+    if not wishes.resume:
+        shutil.rmtree(records, ignore_errors=True)
+    return pipeline.Surroundings(
         work=work,
         node=platform.node(),
-        threads=pipeline.threads_here(threads),
+        threads=pipeline.threads_here(wishes.threads),
         clock=lambda: datetime.now(UTC),
+        tools=toolshed(workers, [] if workers is None else listening(workers)),
+        ledger=FolderLedger(records),
     )
+
+
+def _optimize(spec: OptimizationJobSpec, fetcher: _Fetcher, screen: Screen, here: pipeline.Surroundings) -> Outcome:
     try:
         return pipeline.optimize(spec, fetcher, screen, here)
     except ConfigurationError as error:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, conversion, inspection
+from skerry.optimizer import child, conversion, inspection, language_inspection
 from skerry.optimizer.backends.base import REFERENCE
 from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import ConfigurationError
@@ -186,6 +186,8 @@ def _inspected(inputs: Inputs, folder: Path) -> Inspected:
     """
     spec = inputs.spec
     model, wanted = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
+    if language_inspection.is_language_model(model):
+        return language_inspection.inspect(model, wanted, inputs.tools)
     _, found = child.call("looking for the model", locate, model, wanted)
     place = inputs.tools.running(REFERENCE[found])
     what = "inspecting the model"
