@@ -34,9 +34,9 @@ def test_real_samples_are_given_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("array", [np.zeros((5, 2)), np.full((5, 2), 0.5), np.ones((5, 2), np.uint8)])
 def test_samples_that_are_all_the_same_number(tmp_path: Path, array: Array) -> None:
     with pytest.raises(BadDataError, match=rf"x is {array.flat[0]:g} everywhere; give real samples"):
-        calibration.required(work(tmp_path, Samples({"x": array})))
+        calibration.required(work(tmp_path, Samples({"x": array})).calibration)
 
 
 def test_no_samples(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="needs calibration or evaluation data"):
-        calibration.required(work(tmp_path, None))
+        calibration.required(work(tmp_path, None).calibration)
