@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from devcluster import Cluster
-from tests.support.installation import REGISTRY, condition, forwarded, push
+from tests.support.installation import REGISTRY, condition, forwarded, install, push
 from tests.support.language import write_gguf, write_text
 from tests.support.workspace import Workspace, edge_deployment, edge_model, workspace
 
@@ -15,7 +15,10 @@ pytestmark = pytest.mark.cluster
 
 NAMESPACE = "skerry-language"
 NAME = "writer"
+SELECTOR = {"kubernetes.io/hostname": NODE}
 OPTIMIZE_SECONDS, SERVE_SECONDS = 900, 300
+NODE = "devcluster-worker"
+"""The optimizer's tools take 2 GB: one node has them."""
 EIGHT_BITS = [{"framework": "LlamaCpp", "precision": "INT8", "technique": "WeightsOnly"}]
 
 
@@ -23,10 +26,12 @@ EIGHT_BITS = [{"framework": "LlamaCpp", "precision": "INT8", "technique": "Weigh
 def space(skerry: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """An empty namespace, and a model of random weights and text in the registry."""
     work = tmp_path_factory.mktemp("language")
+    install(skerry, tools={"optimizer-llamacpp": [NODE], "server-llamacpp": [NODE]})
     files = {"models/writer:1": write_gguf(work / "model.gguf"), "data/writer:1": write_text(work / "test.txt")}
     push(skerry, files, work)
     with workspace(skerry, NAMESPACE) as space:
         yield space
+    install(skerry)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,9 @@ def client(space: Workspace) -> Iterator[httpx.Client]:
         f"oci://{REGISTRY}/models/writer:1",
         evaluation={"uri": f"oci://{REGISTRY}/data/writer:1"},
         candidates=EIGHT_BITS,
+        optimization={"nodeSelector": SELECTOR},
     )
-    space.apply(model, edge_deployment(NAME, NAME))
+    space.apply(model, edge_deployment(NAME, NAME, nodeSelector=SELECTOR))
     space.until("edgemodel", NAME, "Optimized", seconds=OPTIMIZE_SECONDS)
     space.until("edgedeployment", NAME, "Serving", seconds=SERVE_SECONDS)
     with (
