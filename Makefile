@@ -34,7 +34,7 @@ optimize: $(STAMP) .work/digits/digits.onnx ## the same optimization on this mac
 	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
 
 .PHONY: test
-test: lint test-unit test-chart test-registry test-cluster ## everything
+test: lint test-unit test-tools test-chart test-registry test-cluster ## everything
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, layers, generated files
@@ -54,6 +54,10 @@ format: $(STAMP) ## put the style right where that can be done by itself
 .PHONY: test-unit
 test-unit: $(STAMP) ## fast tests that need no cluster
 	$(BIN)/pytest tests/unit tests/golden
+
+.PHONY: test-tools
+test-tools: $(STAMP) ## QNN and LiteRT, whose packages are installed into the cache folder once
+	$(BIN)/pytest tests/tools
 
 .PHONY: test-chart
 test-chart: $(STAMP) ## the Helm chart, rendered
