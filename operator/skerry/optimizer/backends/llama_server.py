@@ -32,21 +32,25 @@ _POLL_SECONDS: Final = 0.01
 _END_SECONDS: Final = 10.0
 _SOCKET: Final = "llama.sock"
 _CHUNKS: Final = re.compile(r"\[(\d+)\](-?(?:[\d.]+(?:e[+-]?\d+)?|nan|inf)),")
-_TOO_FEW: Final = re.compile(r"tokenizes to only (\d+) tokens")
 
 
-def window_costs(output: str, window: int) -> Surprise:
+def window_costs(output: str, window: int, count: int) -> Surprise:
     """Return what each window cost, from the running perplexities that llama-perplexity prints.
 
     They are printed with four decimals: the cost of a window is right to about a ten-thousandth of all before it, their
     sum to a millionth.
 
+    Args:
+        output: What it printed on stdout.
+        window: Tokens of each window.
+        count: Windows that there must be.
+
     Raises:
-        OptimizationError: There are none, or some are missing.
+        OptimizationError: Some are missing.
     """
     running = {int(index): float(value) for index, value in _CHUNKS.findall(output)}
-    if not running or sorted(running) != list(range(1, len(running) + 1)):
-        message = f"llama-perplexity printed no perplexities, or not all: {tail(output)}"
+    if sorted(running) != list(range(1, count + 1)):
+        message = f"llama-perplexity printed {len(running)} of {count} perplexities: {tail(output)}"
         raise OptimizationError(message)
     tokens = scored_tokens(window)
     totals = [tokens * index * log(running[index]) for index in sorted(running)]
@@ -176,6 +180,8 @@ class LlamaServer:
         Raises:
             BadDataError: The text has fewer than two windows.
         """
+        tokens = len(self._ask("/tokenize", {"content": text, "add_special": True})["tokens"])
+        require_windows(tokens // window, tokens, window)
         file = self._folder / "text"
         file.write_text(text, encoding="utf-8")
         threads = str(self._threads)
@@ -185,9 +191,7 @@ class LlamaServer:
             *("--threads", threads, "--threads-batch", threads, "--offline"),
             environment=SETTINGS,
         )
-        if (found := _TOO_FEW.search(output)) is not None:  # with that it ends as if all were well
-            require_windows(0, int(found[1]), window)
-        return window_costs(output, window)
+        return window_costs(output, window, tokens // window)
 
     def close(self) -> None:
         """End the server."""
