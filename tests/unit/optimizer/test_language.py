@@ -49,7 +49,7 @@ def test_perplexity_is_of_all_windows_together() -> None:
 
 def test_running_perplexities_become_the_cost_of_each_window() -> None:
     found = window_costs(
-        "0.15 minutes\n[1]8.0000,[2]4.0000,[3]4.0000,\nnoise [4] \n0.03.8 I Final estimate: PPL = 4\n", 256
+        "0.15 minutes\n[1]8.0000,[2]4.0000,[3]4.0000,\nnoise [4] \n0.03.8 I Final estimate: PPL = 4\n", 256, 3
     )
     assert found.tokens == 127
     assert found.nll == pytest.approx([127 * np.log(8), 127 * np.log(2), 127 * np.log(4)])
