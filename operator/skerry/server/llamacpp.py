@@ -65,6 +65,8 @@ class LlamaServer:
         self.client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(self._folder / _SOCKET), limits=fresh),
             base_url="http://llama",
+            # Answers are passed on as they are.
+            headers={"accept-encoding": "identity"},
             timeout=httpx.Timeout(None, connect=10.0),
         )
 

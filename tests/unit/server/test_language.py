@@ -201,10 +201,11 @@ def test_there_is_nothing_else(server: Running) -> None:
     assert server.client.get(COMPLETIONS).status_code == 405
 
 
-def test_another_device_than_the_expected_one_is_told(tmp_path: Path, programs: dict[str, str]) -> None:
-    with running(write_model(tmp_path, "gpu"), programs) as server:
+@pytest.mark.parametrize(("wish", "device"), [("gpu", "CUDA0"), ("pinned", "CPU")])
+def test_the_device_is_that_of_most_weights(tmp_path: Path, programs: dict[str, str], wish: str, device: str) -> None:
+    with running(write_model(tmp_path, wish), programs) as server:
         known = server.client.get(f"/v2/models/{NAME}").json()["skerry"]
-        assert (known["executionDevice"], known["expectedDevice"]) == ("CUDA0", "CPU")
+        assert (known["executionDevice"], known["expectedDevice"]) == (device, "CPU")
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path, programs: dict[str, str]) -> None:
