@@ -263,9 +263,12 @@ def test_sigterm_ends_a_server_whose_answer_has_no_end(tmp_path: Path, programs:
         running(write_model(tmp_path), programs, "--grace-seconds", "1") as server,
         server.client.stream("POST", COMPLETIONS, json=asking) as answer,
     ):
-        next(answer.iter_lines())
+        lines = answer.iter_lines()
+        next(lines)
         server.process.send_signal(signal.SIGTERM)
         assert ended(server) == 0
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(lines)
 
 
 def test_language_models_are_served_without_what_serves_tensors() -> None:
@@ -274,3 +277,12 @@ def test_language_models_are_served_without_what_serves_tensors() -> None:
     blocked = f"import sys; sys.modules.update(dict.fromkeys({missing!r}))"
     code = f"{blocked}; import skerry.server.__main__, skerry.server.language, skerry.store.pull"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_framework_that_no_server_runs_is_told(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    known = json.loads((folder / "skerry.json").read_text(encoding="utf-8"))
+    (folder / "skerry.json").write_text(json.dumps({**known, "framework": "MLX"}), encoding="utf-8")
+    with pytest.raises(AssertionError, match="exit code 65"), running(folder, {}):
+        pass
+    assert (folder / "log").read_text() == "no server of Skerry runs variants of MLX\n"
