@@ -85,8 +85,14 @@ generate: $(STAMP) ## write what follows from the API's models and from the cata
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-qnn optimizer-litert dev; do \
-	  oldest=3.11; if [ $$extra = optimizer-litert ]; then oldest=3.12; fi; \
+	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-qnn \
+	    optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
+	  oldest=3.11 without=/dev/null; \
+	  case $$extra in \
+	    optimizer-litert | optimizer-tensorrt) oldest=3.12;; \
+	    optimizer-olive) oldest=3.13 without=requirements/optimizer-olive.excludes.txt;; \
+	  esac; \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version $$oldest \
+	    --excludes $$without \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
 	done

@@ -22,12 +22,18 @@ REGISTRY_RECIPE = (
 )
 # Whoever builds by hand gets the published image; devcluster gives its own base of the same suite.
 BASE_LINE = re.compile(r"^ARG BASE=docker\.io/library/debian:(\w+)-slim$", re.MULTILINE)
+# What stands on NVIDIA's images is built by whoever has a license for them, and a GPU.
+FOREIGN_LINE = re.compile(r"^ARG BASE=nvcr\.io/", re.MULTILINE)
+ESSENTIAL = ("operator", "optimizer", "probe", "server", REGISTRY)
+"""Images with which Skerry works; the others bring further tools, and are built when they are named."""
 KEPT = 2  # references of one image in the store: the newest, and the one before for whoever goes back
 
 
 def names(root: Path = ROOT) -> list[str]:
-    """Return the names of all images: the project's, and the registry that the chart runs."""
-    return [*sorted(path.parent.name for path in root.glob("images/*/Dockerfile")), REGISTRY]
+    """Return the names of all images that are built here: the project's, and the registry that the chart runs."""
+    files = sorted(root.glob("images/*/Dockerfile"))
+    ours = [path for path in files if not FOREIGN_LINE.search(path.read_text(encoding="utf-8"))]
+    return [*(path.parent.name for path in ours), REGISTRY]
 
 
 def inputs(name: str, root: Path = ROOT) -> list[Path]:
@@ -78,7 +84,7 @@ def reference(name: str, start: str, root: Path = ROOT) -> str:
 
 
 def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
-    """Build the images named, or all, and return their references by name."""
+    """Build the images named, or those that Skerry cannot do without, and return their references by name."""
     unknown = sorted(set(wanted) - set(names(root)))
     if unknown:
         message = f"no image named {', '.join(unknown)}: there are {', '.join(names(root))}"
@@ -86,7 +92,7 @@ def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict
     with cache.lock(cache_folder(), "images"):
         return {
             name: _registry(engine) if name == REGISTRY else _project(engine, name, root)
-            for name in wanted or names(root)
+            for name in wanted or ESSENTIAL
         }
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from devcluster import Cluster
-from tests.support.installation import REGISTRY, condition, forwarded, push
+from tests.support.installation import REGISTRY, condition, forwarded, install, push
 from tests.support.language import write_gguf, write_text
 from tests.support.workspace import Workspace, edge_deployment, edge_model, workspace
 
@@ -20,25 +20,35 @@ EIGHT_BITS = [{"framework": "LlamaCpp", "precision": "INT8", "technique": "Weigh
 
 
 @pytest.fixture(scope="module")
-def space(skerry: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def node(skerry: Cluster) -> str:
+    """The one node that has the images with the tools, which take 2 GB."""
+    return skerry.nodes[1]
+
+
+@pytest.fixture(scope="module")
+def space(skerry: Cluster, node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """An empty namespace, and a model of random weights and text in the registry."""
     work = tmp_path_factory.mktemp("language")
+    install(skerry, tools={"optimizer-llamacpp": [node], "server-llamacpp": [node]})
     files = {"models/writer:1": write_gguf(work / "model.gguf"), "data/writer:1": write_text(work / "test.txt")}
     push(skerry, files, work)
     with workspace(skerry, NAMESPACE) as space:
         yield space
+    install(skerry)
 
 
 @pytest.fixture(scope="module")
-def client(space: Workspace) -> Iterator[httpx.Client]:
+def client(space: Workspace, node: str) -> Iterator[httpx.Client]:
     """The served model, as clients in the cluster reach it."""
+    selector = {"kubernetes.io/hostname": node}
     model = edge_model(
         NAME,
         f"oci://{REGISTRY}/models/writer:1",
         evaluation={"uri": f"oci://{REGISTRY}/data/writer:1"},
         candidates=EIGHT_BITS,
+        optimization={"nodeSelector": selector},
     )
-    space.apply(model, edge_deployment(NAME, NAME))
+    space.apply(model, edge_deployment(NAME, NAME, nodeSelector=selector))
     space.until("edgemodel", NAME, "Optimized", seconds=OPTIMIZE_SECONDS)
     space.until("edgedeployment", NAME, "Serving", seconds=SERVE_SECONDS)
     with (

@@ -25,6 +25,7 @@ _KEPT_TEXT: Final = 1 << 16
 _ALIGNMENT: Final = "general.alignment"
 _DEFAULT_ALIGNMENT: Final = 32
 _STRING, _ARRAY = 8, 9
+_LENGTH_BYTES: Final = 8
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _BLOCKS: Final = {
     0: (1, 4),
@@ -122,10 +123,13 @@ class _Reader:
         message = f"{self._name} is no GGUF file, or is damaged: {why}"
         raise BadModelError(message)
 
-    def _take(self, count: int, what: str) -> None:
+    def _require(self, count: int, what: str) -> None:
         if count > self._left:
             message = f"{self._name} is cut off: {what} takes {count} bytes, and {self._left} are left"
             raise BadModelError(message)
+
+    def _take(self, count: int, what: str) -> None:
+        self._require(count, what)
         self._left -= count
 
     def bytes(self, count: int, what: str) -> bytes:
@@ -163,13 +167,14 @@ class _Reader:
     def _array(self, key: str) -> Many:
         kind = self.scalar(4, f"the type of {key}")
         length = int(self.scalar(10, f"the length of {key}"))
+        if kind not in {*_SCALARS, _STRING}:
+            self._refuse(f"the array {key} has elements of type {kind}")
         if kind in _SCALARS:
             self.skip(length * struct.calcsize(f"<{_SCALARS[kind]}"), key)
-        elif kind == _STRING and length * 8 <= self._left:
-            for _ in range(length):
-                self.skip(self.count(MAX_STRING, f"the length of an element of {key}"), key)
-        else:
-            self._refuse(f"the array {key} has {length} elements of type {kind}")
+            return Many(length)
+        self._require(length * _LENGTH_BYTES, key)
+        for _ in range(length):
+            self.skip(self.count(MAX_STRING, f"the length of an element of {key}"), key)
         return Many(length)
 
     @property

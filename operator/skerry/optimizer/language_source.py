@@ -24,6 +24,9 @@ INDEX: Final = "model.safetensors.index.json"
 TOKENIZERS: Final = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 """Each of these is a whole tokenizer."""
 
+QUANTIZED: Final = "Quantized"
+"""What stands for the type of weights that have been quantized."""
+
 _DATA_SUFFIXES: Final = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken"})
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _MAX_JSON: Final = 64 << 20
@@ -48,7 +51,7 @@ class LanguageFacts:
         parameters: Number of parameters.
         context_tokens: Tokens that it can look at; 0 when it does not say.
         vocabulary: Number of its tokens.
-        dtype: Type of most of its weights, such as F32, BF16 or Q4_K_M.
+        dtype: Type of most of its weights, such as F32 or BF16, or Quantized.
         files: Its files, by their name relative to its folder.
     """
 
@@ -241,5 +244,5 @@ def _dtype(parts: Iterable[GgufFacts]) -> str:
     """Return F32, F16 or BF16 when all weights are such, else Quantized."""
     kinds = {kind for part in parts for kind in part.types} - {0}
     if len(kinds) > 1 or not kinds <= set(_FLOATS):
-        return "Quantized"
+        return QUANTIZED
     return _FLOATS[next(iter(kinds), 0)]

@@ -48,8 +48,13 @@ _OURS: Final = frozenset(
 _CODE: Final = ("script", "script_dir", "_func", "module", "class_name", "py_")
 
 
-def generated(request: CandidateRequest, kind: ModelKind) -> Passes:
+def generated(request: CandidateRequest, kind: ModelKind, *, native_int8: bool = True) -> Passes:
     """Return the passes of a request that names no workflow of its own.
+
+    Args:
+        request: What is wanted.
+        kind: What the model is built of.
+        native_int8: Whether the CPU multiplies 8-bit integers without an overflow in between.
 
     Raises:
         ConfigurationError: There are none for that precision.
@@ -61,7 +66,7 @@ def generated(request: CandidateRequest, kind: ModelKind) -> Passes:
         case (Framework.ONNX_RUNTIME, Precision.FP32):
             return fusion
         case (Framework.ONNX_RUNTIME, Precision.INT8):
-            return {**(fusion if fuses else {}), "quantization": _onnx_quantization(options)}
+            return {**(fusion if fuses else {}), "quantization": _onnx_quantization(options, native_int8=native_int8)}
         case (Framework.OPENVINO, Precision.INT8):
             return {"conversion": {"type": "OpenVINOConversion"}, "quantization": {"type": "OpenVINOQuantization"}}
         case _:
@@ -69,16 +74,17 @@ def generated(request: CandidateRequest, kind: ModelKind) -> Passes:
             raise ConfigurationError(message)
 
 
-def _onnx_quantization(options: Mapping[str, str]) -> dict[str, Any]:
+def _onnx_quantization(options: Mapping[str, str], *, native_int8: bool) -> dict[str, Any]:
+    # Products of 8-bit unsigned and signed numbers overflow 16 bits where no instruction is: 7-bit weights do not.
     per_channel = options.get("granularity", "PerChannel") == "PerChannel"
+    shared = {"precision": "int8", "per_channel": per_channel, "reduce_range": not native_int8}
     if options.get("quantization", "Static") == "Dynamic":
-        return {"type": "OnnxDynamicQuantization", "precision": "int8", "per_channel": per_channel}
+        return {"type": "OnnxDynamicQuantization", **shared}
     return {
         "type": "OnnxStaticQuantization",
+        **shared,
         "quant_format": "QDQ",
-        "precision": "int8",
         "activation_type": "uint8",
-        "per_channel": per_channel,
         "calibrate_method": options.get("calibration", "MinMax"),
         "quant_preprocess": True,
     }
@@ -162,6 +168,12 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         for each in value:
             yield from _leaves(each, key)
+
+
+def made_for(passes: Passes) -> Framework:
+    """Return the runtime that can load what a chain of passes ends with."""
+    converts = any(settings["type"].startswith("OpenVINO") for settings in passes.values())
+    return Framework.OPENVINO if converts else Framework.ONNX_RUNTIME
 
 
 def needs_data(passes: Passes) -> bool:

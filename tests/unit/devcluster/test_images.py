@@ -79,6 +79,13 @@ def test_the_registry_is_one_of_the_images(root: Path) -> None:
     assert images.names(root) == ["server", "registry"]
 
 
+def test_an_image_on_nvidias_base_is_not_built_here(root: Path) -> None:
+    (root / "images/server/Dockerfile").write_text("ARG BASE=nvcr.io/nvidia/tensorrt:25.10-py3\nFROM ${BASE}\n")
+    assert images.names(root) == ["registry"]
+    assert "optimizer-tensorrt" not in images.names()
+    assert images.inputs("optimizer-tensorrt")
+
+
 def test_an_image_stands_on_the_debian_that_its_dockerfile_names(root: Path) -> None:
     dockerfile = root / "images/server/Dockerfile"
     for wanted in ("sid", "trixie"):

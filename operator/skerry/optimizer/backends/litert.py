@@ -20,9 +20,8 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import qtyping, quantizer, recipe, recipe_manager
 
 from skerry.api.types import ModelFormat, Precision, Technique
-from skerry.optimizer.backends import calibration
+from skerry.optimizer.backends import calibration, tflite_file
 from skerry.optimizer.backends.base import Array, Made, Work
-from skerry.optimizer.backends.tflite_file import smallest
 from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError
 
@@ -148,7 +147,7 @@ class Tool:
     def warm(self, threads: int, device: str) -> LiteRtSession:
         """Return a session with the smallest model, run once."""
         del device
-        interpreter = Interpreter(model_content=smallest(), num_threads=threads)
+        interpreter = Interpreter(model_content=tflite_file.smallest(), num_threads=threads)
         session = LiteRtSession(interpreter, integers=False)
         session.infer({"x": np.zeros(1, np.float32)})
         return session
@@ -175,8 +174,7 @@ def float_model(work: Work, scratch: Path) -> Path:
         BadModelError: It cannot be converted, or is quantized already.
     """
     if work.source.format is ModelFormat.TFLITE:
-        inputs, outputs = ports(Interpreter(model_path=str(work.source.path)))
-        if any(port.scale for port in (*inputs, *outputs)):
+        if tflite_file.quantized(tflite_file.read(work.source.path)):
             message = "the source model is quantized already: give the one in floating point that it was made from"
             raise BadModelError(message)
         return work.source.path
@@ -245,11 +243,10 @@ def _quantize(model: Path, wish: Any, target: Path, samples: Samples | None = No
             raise BadModelError(message)
         data = [samples.sample(row) for row in range(len(samples))]
         statistics = tool.calibrate({key: data}, num_threads=_CALIBRATION_THREADS)
-    made = tool.quantize(statistics).quantized_model
-    if bytes(made) == model.read_bytes():
+    target.write_bytes(tool.quantize(statistics).quantized_model)
+    if not tflite_file.quantized(tflite_file.read(target)):
         message = "there is nothing to quantize: the model has no operators with weights that ai-edge-quantizer knows"
         raise BadModelError(message)
-    target.write_bytes(made)
 
 
 def programs_of_this_environment() -> None:

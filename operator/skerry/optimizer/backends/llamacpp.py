@@ -14,7 +14,7 @@ from skerry.api.types import ModelFormat, Precision, Technique
 from skerry.optimizer.backends.base import Made, Source, Work
 from skerry.optimizer.backends.llama_server import SETTINGS, LlamaServer
 from skerry.optimizer.errors import BadModelError, ConfigurationError
-from skerry.optimizer.language_source import LanguageFacts, check_architecture, read_language_model
+from skerry.optimizer.language_source import QUANTIZED, LanguageFacts, check_architecture, read_language_model
 from skerry.optimizer.model_view import stamp, view
 from skerry.optimizer.programs import ProgramError, run
 
@@ -33,7 +33,6 @@ _DEFAULT_TYPES: Final = {
 _LOSSLESS: Final = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 """The type of GGUF files that keeps weights of a type as they are."""
 
-_QUANTIZED: Final = "Quantized"
 _MATRIX_CONTEXT: Final = 512
 _SAMPLE_CHARACTERS: Final = 20_000
 _UNKNOWN_TOKENIZER: Final = "BPE pre-tokenizer was not recognized"
@@ -74,29 +73,43 @@ def inspect(path: Path) -> LanguageFacts:
 class Tool:
     """Conversion and quantization."""
 
+    def prepare(self, source: Source, folder: Path) -> Source:
+        """Return the source as a GGUF file that has lost nothing: itself, or a conversion into the folder.
+
+        Raises:
+            BadModelError: It cannot be converted.
+        """
+        if source.format is ModelFormat.GGUF:
+            return source
+        facts = inspect(source.path.parent)
+        target = folder / f"{stamp(facts.files)}.gguf"
+        if not target.exists():
+            _convert(facts, target)
+        return Source(target, ModelFormat.GGUF, {target.name: target}, source.kind)
+
     def make(self, work: Work) -> Made:
         """Make a GGUF file.
 
         Raises:
             OptimizationError: It cannot be made.
         """
-        wanted = gguf_type(work)
-        base = _Base(work)
-        target = work.folder / MODEL_FILE
-        remarks = [base.remark]
-        if wanted == base.dtype and base.single:
+        shared = work.folder.parent / "llamacpp"
+        shared.mkdir(exist_ok=True)
+        base = self.prepare(work.prepared or work.source, shared)
+        dtype, wanted, target = read_language_model(base.path).dtype, gguf_type(work), work.folder / MODEL_FILE
+        remarks = [_compare_tokens(base.path, work)]
+        if wanted == dtype and len(base.files) == 1:
             shutil.copyfile(base.path, target)
         else:
             given: list[str | Path] = []
             if work.request.technique is Technique.IMPORTANCE_MATRIX:
-                given += ["--imatrix", base.importance()]
-            if base.dtype == _QUANTIZED:
+                given += ["--imatrix", _importance(base.path, work.text, shared)]
+            if dtype == QUANTIZED:
                 given.append("--allow-requantize")
                 remarks.append("made from weights that had been quantized before")
             run(f"quantizing to {wanted}", "llama-quantize", *given, base.path, target, wanted)
         remark = "; ".join(filter(None, remarks))
-        execution = work.request.precision.value
-        return Made(MODEL_FILE, dict(SETTINGS), execution, {"llama.cpp": version()}, remark)
+        return Made(MODEL_FILE, dict(SETTINGS), work.request.precision.value, {"llama.cpp": version()}, remark)
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> LlamaServer:
         """Load a GGUF file.
@@ -117,74 +130,51 @@ def gguf_type(work: Work) -> str:
     return request.options.get(TYPE, _DEFAULT_TYPES[request.precision, request.technique])
 
 
-class _Base:
-    """The source as a GGUF file that has lost nothing; made once for all candidates.
+def _convert(facts: LanguageFacts, target: Path) -> None:
+    """Convert a Hugging Face folder; the file is there when it is whole.
 
-    What is made lies beside the candidates' folders and is named by what it is made of. It is written under another
-    name and renamed when it is whole.
+    Raises:
+        BadModelError: llama.cpp cannot convert it.
     """
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._folder = work.folder.parent / "llamacpp-base"
-        self._folder.mkdir(exist_ok=True)
-        facts = read_language_model(_place(work.source))
-        self.remark = ""
-        if facts.format is ModelFormat.GGUF:
-            self.dtype, self.single = facts.dtype, len(facts.files) == 1
-            self.path = next(iter(facts.files.values()))
-        else:
-            self.dtype, self.single = facts.dtype if facts.dtype in _LOSSLESS else "BF16", True
-            self.path = self._folder / f"{stamp(work.source.files)}.gguf"
-            if not self.path.exists():
-                self._convert(facts)
-            self.remark = _compare_tokens(self.path, work)
-
-    def _convert(self, facts: LanguageFacts) -> None:
-        check_architecture(facts, "llama.cpp", architectures()[facts.format])
-        part = self.path.with_suffix(".part")
-        folder = view(facts.files, self.path.with_suffix(".source"))
-        kind = _LOSSLESS[self.dtype]
-        try:
-            run("converting to GGUF", *_CONVERTER, folder, "--outfile", part, "--outtype", kind)
-        except ProgramError as error:
-            if _UNKNOWN_TOKENIZER in error.output:
-                message = (
-                    "llama.cpp has no tokenizer that cuts text into words as this model's does (pre_tokenizer in "
-                    "tokenizer.json); other frameworks may run the model"
-                )
-                raise BadModelError(message) from error
-            raise
-        finally:
-            shutil.rmtree(folder)
-        part.rename(self.path)
-
-    def importance(self) -> Path:
-        """Return the importance matrix of the calibration text.
-
-        Raises:
-            ConfigurationError: There is none.
-        """
-        text = self._work.text
-        if text is None:
-            message = "an importance matrix needs calibration text: give spec.calibration"
-            raise ConfigurationError(message)
-        path = self._folder / f"{stamp({self.path.name: self.path, 'text': text})}.imatrix.gguf"
-        if not path.exists():
-            part = path.with_suffix(".part")
-            context = min(read_language_model(self.path).context_tokens or _MATRIX_CONTEXT, _MATRIX_CONTEXT)
-            run(
-                "computing the importance matrix",
-                *("llama-imatrix", "--model", self.path, "--file", text, "--output-file", part),
-                *("--ctx-size", str(context), "--no-ppl", "--offline"),
-                environment=SETTINGS,
+    part = target.with_suffix(".part")
+    folder = view(facts.files, target.with_suffix(".source"))
+    kind = _LOSSLESS.get(facts.dtype, "bf16")
+    try:
+        run("converting to GGUF", *_CONVERTER, folder, "--outfile", part, "--outtype", kind)
+    except ProgramError as error:
+        message = str(error)
+        if _UNKNOWN_TOKENIZER in error.output:
+            message = (
+                "llama.cpp has no tokenizer that cuts text into words as this model's does (pre_tokenizer in "
+                "tokenizer.json); other frameworks may run the model"
             )
-            part.rename(path)
-        return path
+        raise BadModelError(message) from error
+    finally:
+        shutil.rmtree(folder)
+    part.rename(target)
 
 
-def _place(source: Source) -> Path:
-    return source.path if source.format is ModelFormat.GGUF else source.path.parent
+def _importance(base: Path, text: Path | None, shared: Path) -> Path:
+    """Return the importance matrix of the calibration text, made once for all candidates.
+
+    Raises:
+        ConfigurationError: There is no text.
+    """
+    if text is None:
+        message = "an importance matrix needs calibration text: give spec.calibration"
+        raise ConfigurationError(message)
+    path = shared / f"{stamp({'model': base, 'text': text})}.imatrix.gguf"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        context = min(read_language_model(base).context_tokens or _MATRIX_CONTEXT, _MATRIX_CONTEXT)
+        run(
+            "computing the importance matrix",
+            *("llama-imatrix", "--model", base, "--file", text, "--output-file", part),
+            *("--ctx-size", str(context), "--no-ppl", "--offline"),
+            environment=SETTINGS,
+        )
+        part.rename(path)
+    return path
 
 
 def _compare_tokens(gguf: Path, work: Work) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from mlx_lm import convert, load
 from mlx_lm.generate import generate_step
 
-from skerry.api.types import Precision
-from skerry.optimizer.backends.base import Made, Work
+from skerry.api.types import ModelFormat, Precision
+from skerry.optimizer.backends.base import Made, Source, Work
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadDataError, BadModelError, OptimizationError
 from skerry.optimizer.language import Generation, Surprise, Tokens, cost, cut, scored_tokens
@@ -89,6 +89,12 @@ class MlxSession:
 
 class Tool:
     """Conversion and quantization."""
+
+    def prepare(self, source: Source, folder: Path) -> Source:
+        """Return a folder with the source's data alone: mlx-lm loads Hugging Face folders as they are."""
+        given = view(source.files, folder / "mlx")
+        files = {file.name: file for file in given.iterdir()}
+        return Source(given / CONFIG, ModelFormat.HUGGING_FACE, files, source.kind, given)
 
     def make(self, work: Work) -> Made:
         """Make a folder that mlx-lm loads.

@@ -6,6 +6,7 @@ that is missed stops nothing in Olive, so that none is set.
 
 import importlib.metadata
 import json
+import logging
 import os
 import shutil
 import time
@@ -22,10 +23,11 @@ from skerry.optimizer.backends import onnxruntime as onnx_backend
 from skerry.optimizer.backends import openvino as openvino_backend
 from skerry.optimizer.backends import openvino_layers
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Session, Work
+from skerry.optimizer.child import summary
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError
 from skerry.optimizer.olive_workflow import CALIBRATION, EVALUATOR, Passes
-from skerry.optimizer.onnx_source import OnnxReader
+from skerry.optimizer.onnx_source import files_of
 
 _KINDS: Final = {"onnxmodel": Framework.ONNX_RUNTIME, "openvinomodel": Framework.OPENVINO}
 _FILES: Final = {Framework.ONNX_RUNTIME: "model.onnx", Framework.OPENVINO: "model.xml"}
@@ -81,14 +83,31 @@ def _passes(work: Work) -> tuple[Passes, str]:
     """Return the passes to run, and what a person should know of them."""
     name = work.request.options.get("workflow")
     if name is None:
-        return olive_workflow.generated(work.request, work.source.kind), ""
+        passes = olive_workflow.generated(work.request, work.source.kind, native_int8=work.native_int8)
+        return passes, ""
     folder = work.source.folder
     if folder is None:
         message = f"the workflow {name!r} must come with the model, but the source is a single file: push the folder"
         raise ConfigurationError(message)
     passes, ignored = olive_workflow.of_user(olive_workflow.workflow_file(folder, name))
+    made, wanted = olive_workflow.made_for(passes), work.request.framework
+    if made is not wanted:
+        message = f"the workflow {name!r} makes a model for {made}, and {wanted} was asked for"
+        raise ConfigurationError(message)
     chain = " → ".join(settings["type"] for settings in passes.values())
     return passes, f"{name}: {chain}" + (f"; its {', '.join(ignored)} did not count" if ignored else "")
+
+
+class _Complaints(logging.Handler):
+    """Keeps the last error that Olive logs: a pass that fails does not fail the run."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.last = summary(error) if error is not None else record.getMessage()
 
 
 def _run(work: Work, passes: Passes, scratch: Path) -> dict[str, float]:
@@ -104,7 +123,12 @@ def _run(work: Work, passes: Passes, scratch: Path) -> dict[str, float]:
     )
     from olive import run  # noqa: PLC0415 - takes seconds, and only after the environment is set
 
+    complaints = _Complaints()
+    logging.getLogger("olive").addHandler(complaints)
     run(document)
+    if not (scratch / "output" / "model_config.json").is_file():
+        message = f"the workflow made no model: {complaints.last or 'Olive does not say why'}"
+        raise BadModelError(message)
     figures = scratch / "output" / "metrics.json"
     if not figures.is_file():
         return {}
@@ -189,14 +213,10 @@ def _take(output: Path, framework: Framework, folder: Path) -> None:
     Raises:
         ConfigurationError: It is no model that the runtime asked for can load.
     """
-    file = output / "model_config.json"
-    if not file.is_file():
-        message = "the workflow made no model; Olive's output above says why"
-        raise ConfigurationError(message)
-    made = json.loads(file.read_text(encoding="utf-8"))
+    made = json.loads((output / "model_config.json").read_text(encoding="utf-8"))
     kind, path = str(made["type"]).lower(), Path(made["config"]["model_path"])
     if _KINDS.get(kind) is not framework:
-        message = f"the workflow makes a model of the type {made['type']}, which is not for {framework}"
+        message = f"the workflow made a model of the type {made['type']}, which {framework} does not load"
         raise ConfigurationError(message)
     main = _main_file(path, framework)
     own = {main.name, f"{main.stem}.bin"} if framework is Framework.OPENVINO else {main.name}
@@ -220,7 +240,7 @@ def _main_file(path: Path, framework: Framework) -> Path:
 def _all_files(main: Path, framework: Framework) -> Mapping[str, Path]:
     if framework is Framework.OPENVINO:
         return {path.name: path for path in (main, main.with_suffix(".bin"))}
-    return OnnxReader().read(main).files
+    return files_of(main)
 
 
 def _require_integers(work: Work) -> None:

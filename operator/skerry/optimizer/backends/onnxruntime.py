@@ -5,7 +5,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,7 @@ _CALIBRATIONS: Final = {
 _ACTIVATIONS: Final = {"UInt8": QuantType.QUInt8, "Int8": QuantType.QInt8}
 # Convolutions are left out: ONNX Runtime's integer convolution without known activation ranges is slower than FP32.
 _DYNAMIC_OPERATORS: Final = ["MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
+_OPERATORS: Final = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
 # Operators that only move values about: what they lose, others have lost before.
 _MOVES: Final = frozenset(
     {
@@ -54,6 +55,8 @@ _MOVES: Final = frozenset(
         *("Pad", "Resize", "Where", "DepthToSpace", "SpaceToDepth", "ArgMax"),
     }
 )
+# Activations that ONNX Runtime fuses into what is before them; they are as precise as that.
+_FUSED: Final = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid"})
 _ERRORS_ONLY: Final = 3
 
 
@@ -226,36 +229,56 @@ class _Static:
     The ranges of activations are measured once and kept in a file.
     """
 
-    work: Work
     prepared: Path
     samples: Samples
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any]
 
-    def write(self, target: Path, *, only: Sequence[str] | None = None, without: Sequence[str] = ()) -> None:
-        """Write the model with the nodes quantized that are named, or all but some."""
-        quantize_static(
-            self.prepared,
-            target,
-            _Reader(self.samples),
-            quant_format=QuantFormat.QDQ,
-            nodes_to_quantize=None if only is None else list(only),
-            nodes_to_exclude=list(without),
-            calibration_cache_path=self.prepared.with_suffix(".ranges.json"),
-            **self.arguments,
-        )
+    def write(self, target: Path) -> None:
+        """Write the model with everything quantized that can be."""
+        self._write(target, self.arguments["extra_options"])
+
+    def write_without(self, target: Path, kept: Sequence[str]) -> None:
+        """Write the model with some nodes in floating point, what they read and what follows them too."""
+        self._write(target, self._only_inputs, nodes_to_exclude=[*kept, *self._activations_beside(set(kept))])
 
     def sensitivity(self) -> Sensitivity:
         """Return how wrong the output is when one node alone is quantized, for each node that computes."""
         samples = calibration.sampled(self.samples)
         wanted = _outputs(self.prepared, samples)
-        known = (set(QDQRegistry) | set(QLinearOpsRegistry)) - _MOVES
-        graph = onnx.load(str(self.prepared), load_external_data=False).graph
-        names = [node.name for node in graph.node if node.op_type in known]
+        known = _OPERATORS - _MOVES - _FUSED
+        names = [node.name for node in self._nodes if node.op_type in known]
         alone, errors = self.prepared.with_suffix(".alone.onnx"), {}
         for name in names[: sensitivity.MAX_LAYERS]:
-            self.write(alone, only=[name])
+            self._write(alone, self._only_inputs, nodes_to_quantize=[name])
             errors[name] = sensitivity.error_percent(wanted, _outputs(alone, samples))
         return sensitivity.ranked(errors)
+
+    @property
+    def _only_inputs(self) -> dict[str, Any]:
+        """Options with which a tensor is quantized for those who read it, not for the node that makes it."""
+        return {**self.arguments["extra_options"], "OpTypesToExcludeOutputQuantization": sorted(_OPERATORS)}
+
+    @property
+    def _nodes(self) -> list[Any]:
+        return list(onnx.load(str(self.prepared), load_external_data=False).graph.node)
+
+    def _activations_beside(self, kept: set[str]) -> list[str]:
+        nodes = self._nodes
+        read = {value for node in nodes if node.name in kept for value in node.input}
+        made = {value for node in nodes if node.name in kept for value in node.output}
+        fused = [node for node in nodes if node.op_type in _FUSED]
+        return [node.name for node in fused if not read.isdisjoint(node.output) or not made.isdisjoint(node.input)]
+
+    def _write(self, target: Path, extra_options: Mapping[str, Any], **nodes: Any) -> None:
+        quantize_static(
+            self.prepared,
+            target,
+            _Reader(self.samples),
+            quant_format=QuantFormat.QDQ,
+            calibration_cache_path=self.prepared.with_suffix(".ranges.json"),
+            **{**self.arguments, "extra_options": dict(extra_options)},
+            **nodes,
+        )
 
 
 def _outputs(model: Path, samples: Samples) -> Array:
@@ -287,10 +310,13 @@ def _quantize_static(work: Work, target: Path) -> _Result:
     samples = calibration.required(work.calibration)
     count = int(float(work.request.options.get("keepSensitive", "0")))
     with tempfile.TemporaryDirectory(dir=work.folder.parent) as folder:
-        static = _Static(work, _prepared(work, Path(folder)), samples, _static_arguments(work))
+        static = _Static(_prepared(work, Path(folder)), samples, _static_arguments(work))
         found = static.sensitivity() if count else ()
         names = sensitivity.worst(found, count)
-        static.write(target, without=names)
+        if names:
+            static.write_without(target, names)
+        else:
+            static.write(target)
     _require_integers(target, ("QuantizeLinear",), "convolutions or matrix products")
     remarks = [*calibration.remarks(samples), *_narrowness(work), *([sensitivity.kept(names)] if names else [])]
     return _Result("INT8", tuple(remarks), found)

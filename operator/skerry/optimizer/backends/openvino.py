@@ -25,7 +25,7 @@ from nncf.quantization.range_estimator import (
     StatisticsType,
 )
 
-from skerry.api.types import EvaluationMetric, Framework, ModelKind, Precision, Technique
+from skerry.api.types import EvaluationMetric, Framework, ModelFormat, ModelKind, Precision, Technique
 from skerry.optimizer import accuracy
 from skerry.optimizer.backends import calibration, sensitivity
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Work
@@ -89,7 +89,7 @@ class Tool:
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""
-        model = _fitting(ov.Core().read_model(str(work.source.path)), work.device)
+        model = _fitting(_read(work), work.device)
         match work.request.technique:
             case Technique.POST_TRAINING:
                 result = _quantized(model, work)
@@ -142,6 +142,15 @@ def _elsewhere(work: Work) -> Execution:
     if full and npu:
         return "FP16", settings, "the NPU has no FP32: it computes in FP16"
     return ("FP32" if full else "FP16"), settings, ""
+
+
+def _read(work: Work) -> Any:
+    """Return the source model, its constants folded.
+
+    As the ONNX reader alone leaves them, biases are computed from shapes, and NNCF corrects none that it does not see.
+    """
+    path = str(work.source.path)
+    return ov.convert_model(path) if work.source.format is ModelFormat.ONNX else ov.Core().read_model(path)
 
 
 def _fitting(model: Any, device: str) -> Any:

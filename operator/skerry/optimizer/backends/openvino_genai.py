@@ -11,14 +11,14 @@ import nncf
 import numpy as np
 import openvino as ov
 
-from skerry.api.types import Precision
-from skerry.optimizer.backends.base import Made, Work
+from skerry.api.types import ModelFormat, Precision
+from skerry.optimizer.backends.base import Made, Source, Work
 from skerry.optimizer.child import summary
 from skerry.optimizer.errors import BadDataError, BadModelError
 from skerry.optimizer.language import Generation, Surprise, Tokens, cost, cut, scored_tokens
 from skerry.optimizer.language_source import CONFIG, read_json
 from skerry.optimizer.model_view import stamp, view
-from skerry.optimizer.programs import run
+from skerry.optimizer.programs import ProgramError, run
 
 MODEL_FILE: Final = "openvino_model.xml"
 WEIGHTS_FILE: Final = "openvino_model.bin"
@@ -92,7 +92,7 @@ class GenAiSession:
             prompt_tokens=figures.get_num_input_tokens(),
             prompt_seconds=figures.get_ttft().mean / _MILLISECONDS,
             generated=generated,
-            generate_seconds=generated * figures.get_tpot().mean / _MILLISECONDS,
+            generate_seconds=generated * figures.get_tpot().mean / _MILLISECONDS if generated else 0.0,
             text=answer.texts[0],
         )
 
@@ -141,13 +141,23 @@ def _beginning(tokenizer: Any, tokens: Tokens) -> int | None:
 class Tool:
     """Export and compression."""
 
+    def prepare(self, source: Source, folder: Path) -> Source:
+        """Return the source as IR that has lost nothing, exported into the folder.
+
+        Raises:
+            BadModelError: It cannot be exported.
+        """
+        made = _exported(source, folder)
+        files = {file.name: file for file in made.iterdir()}
+        return Source(made / MODEL_FILE, ModelFormat.OPENVINO, files, source.kind, made)
+
     def make(self, work: Work) -> Made:
         """Make a folder that OpenVINO GenAI loads.
 
         Raises:
             OptimizationError: It cannot be made.
         """
-        base = _exported(work)
+        base = _exported(work.source, work.folder.parent)
         for file in base.iterdir():
             if file.name not in {MODEL_FILE, WEIGHTS_FILE}:
                 shutil.copyfile(file, work.folder / file.name)
@@ -177,21 +187,27 @@ def _compression(work: Work) -> dict[str, Any]:
     return found
 
 
-def _exported(work: Work) -> Path:
-    """Return the model as IR with the precision that its weights have; made once for all candidates."""
-    folder = work.folder.parent / f"openvino-genai-{stamp(work.source.files)}"
-    if folder.exists():
-        return folder
-    part = folder.with_suffix(".part")
+def _exported(source: Source, folder: Path) -> Path:
+    """Return the model as IR with the precision that its weights have; made once for all candidates.
+
+    Raises:
+        BadModelError: optimum cannot export it.
+    """
+    made = folder / f"openvino-genai-{stamp(source.files)}"
+    if made.exists():
+        return made
+    part = made.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    source = view(work.source.files, folder.with_suffix(".source"))
+    given = view(source.files, made.with_suffix(".source"))
     try:
         run(
             "exporting to OpenVINO",
-            *(sys.executable, "-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", source),
+            *(sys.executable, "-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", given),
             *("--task", _TASK, "--weight-format", "fp32", part),
         )
+    except ProgramError as error:
+        raise BadModelError(str(error)) from error
     finally:
-        shutil.rmtree(source)
-    part.rename(folder)
-    return folder
+        shutil.rmtree(given)
+    part.rename(made)
+    return made

@@ -106,19 +106,22 @@ def _outputs(made: Path, inputs: dict[str, Array]) -> list[Array]:
     """Return the outputs of the model that was made.
 
     Raises:
-        BadModelError: Its inputs have other names or shapes.
+        BadModelError: Its inputs have other names or shapes, or LiteRT cannot run it.
     """
     interpreter = Interpreter(model_path=str(made))
-    with contextlib.suppress(RuntimeError):  # said below, with what is wrong
-        interpreter.allocate_tensors()
     found, outputs = ports(interpreter)
     shapes = {port.name: (tuple(max(size, 1) for size in port.shape), np.dtype(port.dtype)) for port in found}
     if (wanted := {name: (array.shape, array.dtype) for name, array in inputs.items()}) != shapes:
         message = f"onnx2tf changed the model's inputs from {wanted} to {shapes}"
         raise BadModelError(message)
-    for port in found:
-        interpreter.set_tensor(port.index, inputs[port.name])
-    interpreter.invoke()
+    try:
+        interpreter.allocate_tensors()
+        for port in found:
+            interpreter.set_tensor(port.index, inputs[port.name])
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        message = f"LiteRT cannot run what onnx2tf made of the model: {summary(error)}"
+        raise BadModelError(message) from error
     return [np.asarray(interpreter.get_tensor(port.index)) for port in outputs]
 
 

@@ -120,11 +120,23 @@ def parameters(model: Any) -> int:
     return sum(prod(int(side) for side in _given(tensor.shape)) for tensor in constants)
 
 
+def quantized(model: Any) -> bool:
+    """Tell whether any tensor holds integers that stand for numbers, or numbers in half precision."""
+    return any(
+        tensor.type == schema.TensorType.FLOAT16
+        or (tensor.quantization is not None and len(_given(tensor.quantization.scale)) > 0)
+        for graph in model.subgraphs
+        for tensor in _given(graph.tensors)
+    )
+
+
 def pin(model: Any, shapes: Mapping[int, Sequence[int]]) -> None:
-    """Give tensors of the main graph fixed shapes, by their index."""
+    """Give inputs of the main graph fixed shapes, by their index; when none is left free, nothing else is."""
+    graph = model.subgraphs[0]
     for index, shape in shapes.items():
-        tensor = model.subgraphs[0].tensors[index]
-        tensor.shape, tensor.shapeSignature = list(shape), None
+        graph.tensors[index].shape, graph.tensors[index].shapeSignature = list(shape), None
+    if all(min(_given(graph.tensors[index].shapeSignature), default=0) >= 0 for index in graph.inputs):
+        fix_batch(model)
 
 
 def fix_batch(model: Any) -> None:
@@ -137,6 +149,7 @@ def fix_batch(model: Any) -> None:
 def transpose_output(model: Any, place: int, order: Sequence[int]) -> None:
     """Put a transposition behind an output of the main graph; its axis i is axis order[i] of what it was."""
     graph = model.subgraphs[0]
+    graph.outputs = list(graph.outputs)
     before = graph.outputs[place]
     source = graph.tensors[before]
     buffer = schema.BufferT()
