@@ -55,6 +55,8 @@ class StandIn:
     async def write(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
         prompt = asked["prompt"]
         self.note(f"{path} {prompt}")
+        say("0.01.000.000 W slot n_past was set to 1")
+        say("0.01.000.000 E srv  an error")
         gone = asyncio.ensure_future(receive())
         working = asyncio.create_task(self.obey(prompt, asked, send))
         await asyncio.wait({gone, working}, return_when=asyncio.FIRST_COMPLETED)

@@ -100,7 +100,12 @@ def test_a_model_is_described_asked_and_counted(server: Running, tmp_path: Path)
     assert figure(server, "skerry_server_request_seconds_count") == 1
     assert figure(server, "skerry_server_generated_tokens_total") == 3
     assert figure(server, "skerry_engine_process_resident_memory_bytes") > 1e6
-    assert "llama-server: 0.00.300.000 W srv  llama_server: a warning" in (tmp_path / "log").read_text()
+    eventually(lambda: "an error" in (tmp_path / "log").read_text(), "the error is told")
+    told = (tmp_path / "log").read_text().splitlines()
+    assert told == [
+        "llama-server: 0.00.300.000 W srv  llama_server: a warning",
+        "llama-server: 0.01.000.000 E srv  an error",
+    ]
 
 
 def test_llama_server_is_told_what_the_variant_was_measured_with(tmp_path: Path, programs: dict[str, str]) -> None:
