@@ -34,7 +34,10 @@ optimize: $(STAMP) .work/digits/digits.onnx ## the same optimization on this mac
 	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
 
 .PHONY: test
-test: lint test-unit test-chart test-registry test-cluster ## everything
+test: lint test-unit test-chart test-registry test-tools test-cluster ## everything but what test-all has
+
+.PHONY: test-all
+test-all: test test-images ## everything: the tools of all images as well, which takes 10 GB and half an hour more
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, layers, generated files
@@ -62,6 +65,14 @@ test-chart: $(STAMP) ## the Helm chart, rendered
 .PHONY: test-registry
 test-registry: $(STAMP) ## the artifact store against a real registry and a real S3 server
 	$(BIN)/pytest tests/registry
+
+.PHONY: test-tools
+test-tools: $(STAMP) ## optimization tools with packages of their own, which are installed into the cache folder
+	$(BIN)/pytest tests/tools
+
+.PHONY: test-images
+test-images: $(STAMP) ## optimization tools and servers that run in images of their own
+	$(BIN)/pytest tests/images
 
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## the API server, the cluster and Skerry installed on it
