@@ -1,7 +1,7 @@
 """What a model is built of."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -13,6 +13,9 @@ from skerry.optimizer import child
 from skerry.optimizer.inspection import inspect
 from skerry.optimizer.kinds import Operation, model_kind
 from tests.unit.optimizer import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def chain(*names: str) -> list[Operation]:
