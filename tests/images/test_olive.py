@@ -1,6 +1,7 @@
 """Microsoft Olive and torch really run, in a worker of their image, and all that they make is measured here."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
         monkeypatch.setattr(measure, name, value)
+    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 def run(work: Path, workers: Path, name: str, model: Path, data: Path | None, **spec: Any) -> Outcome:
