@@ -85,8 +85,8 @@ generate: $(STAMP) ## write what follows from the API's models and from the cata
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator probe server optimizer-openvino optimizer-llamacpp optimizer-qnn optimizer-litert \
-	    optimizer-olive optimizer-tensorrt dev; do \
+	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-mlx optimizer-qnn \
+	    optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
 	  oldest=3.11 without=/dev/null; \
 	  case $$extra in \
 	    optimizer-litert | optimizer-tensorrt) oldest=3.12;; \

@@ -24,6 +24,8 @@ REGISTRY_RECIPE = (
 BASE_LINE = re.compile(r"^ARG BASE=docker\.io/library/debian:(\w+)-slim$", re.MULTILINE)
 # What stands on NVIDIA's images is built by whoever has a license for them, and a GPU.
 FOREIGN_LINE = re.compile(r"^ARG BASE=nvcr\.io/", re.MULTILINE)
+ESSENTIAL = ("operator", "optimizer", "probe", "server", REGISTRY)
+"""Images with which Skerry works; the others bring further tools, and are built when they are named."""
 KEPT = 2  # references of one image in the store: the newest, and the one before for whoever goes back
 
 
@@ -82,7 +84,7 @@ def reference(name: str, start: str, root: Path = ROOT) -> str:
 
 
 def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
-    """Build the images named, or all, and return their references by name."""
+    """Build the images named, or those that Skerry cannot do without, and return their references by name."""
     unknown = sorted(set(wanted) - set(names(root)))
     if unknown:
         message = f"no image named {', '.join(unknown)}: there are {', '.join(names(root))}"
@@ -90,7 +92,7 @@ def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict
     with cache.lock(cache_folder(), "images"):
         return {
             name: _registry(engine) if name == REGISTRY else _project(engine, name, root)
-            for name in wanted or names(root)
+            for name in wanted or ESSENTIAL
         }
 
 

@@ -114,6 +114,7 @@ def test_one_repository_tag_and_policy_serve_all_images(render: Render) -> None:
     settings = installation(found)
     assert settings["optimizerImage"] == "mirror.example.com/s/skerry-optimizer:v9"
     assert settings["serverImage"] == "mirror.example.com/s/skerry-server:v9"
+    assert settings["serverImages"] == {"LlamaCpp": "mirror.example.com/s/skerry-server-llamacpp:v9"}
     assert settings["imagePullPolicy"] == "Never"
     for name, spec in found.pods().items():
         assert spec["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}], name

@@ -17,6 +17,7 @@ from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import Framework
 from skerry.manifests.job import optimization_job, push_secret
 from skerry.manifests.serving import Group, budget, claim_template, pull_secret, service, workload
 from skerry.manifests.settings import InstallationSettings
@@ -26,6 +27,7 @@ SETTINGS = InstallationSettings.model_validate(
     {
         "optimizerImage": "skerry-optimizer:1",
         "serverImage": "skerry-server:1",
+        "serverImages": {"LlamaCpp": "skerry-server-llamacpp:1"},
         "registry": {
             "push": "registry.skerry-system.svc:5000",
             "pull": "localhost:30500",
@@ -59,6 +61,7 @@ VARIANT = Variant(
     requires={"architecture": "amd64", "cpuFeatures": ["avx512_vnni"]},
 )
 CPU = Group(VARIANT, catalogue()["cpu"], 1)
+LANGUAGE = replace(CPU, variant=VARIANT.model_copy(update={"framework": Framework.LLAMA_CPP}))
 NPU = Group(VARIANT.model_copy(update={"accelerator": "intel-npu"}), catalogue()["intel-npu"], 2, "npu.intel.com/accel")
 JETSON = Group(
     VARIANT.model_copy(update={"accelerator": "jetson-orin"}), catalogue()["jetson-orin"], None, "nvidia.com/gpu"
@@ -118,6 +121,10 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "serving-own-registry": lambda: serving(image_volumes=True, settings=EXTERNAL, placement={"replicas": 1}),
     "serving-own-registry-init-container": lambda: serving(
         image_volumes=False, settings=EXTERNAL, placement={"replicas": 1}
+    ),
+    "serving-language": lambda: serving(image_volumes=True, group=LANGUAGE, placement={"replicas": 1}),
+    "serving-language-init-container": lambda: serving(
+        image_volumes=False, group=LANGUAGE, placement={"replicas": 1}, runtime={"resources": {"limits": {"cpu": "2"}}}
     ),
     "serving-npu": lambda: serving(image_volumes=True, group=NPU, placement={"fallback": "Allow"}),
     "serving-each-jetson": lambda: serving(image_volumes=True, group=JETSON, placement={"mode": "PerNode"}),

@@ -2,6 +2,9 @@
 
 import contextlib
 import hashlib
+import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.toolshed import Toolshed
+from tests.tools.conftest import CODE, environment
 from tests.tools.making import make, run, samples, search, work
 from tests.unit.optimizer import models
 
@@ -142,7 +146,7 @@ def test_what_cannot_be_made(tmp_path: Path, litert: Place, classifier: Path) ->
     with pytest.raises(ConfigurationError, match="needs calibration or evaluation data"):
         make(litert, "litert", work(classifier, STATIC, tmp_path / "b" / "candidate", None))
     zeros = Samples({"image": np.zeros((20, 1, 8, 8), np.float32)})
-    with pytest.raises(BadDataError, match="image is 0 everywhere"):
+    with pytest.raises(BadDataError, match="the calibration data is the same number everywhere"):
         make(litert, "litert", work(classifier, STATIC, tmp_path / "c" / "candidate", zeros))
     node = helper.make_node("Unique", ["x"], ["y"], name="strange")
     strange = models.save(tmp_path / "s.onnx", models.model([node], {"x": (1, [4])}, {"y": (1, ["n"])}))
@@ -192,6 +196,38 @@ def test_hostile_files_are_refused_with_a_sentence(tmp_path: Path, litert: Place
             continue
         refused.append(number)
     assert len(refused) > 6
+
+
+SERVER = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from skerry.api.artifact import VariantFacts
+from skerry.server import engines
+folder = Path(sys.argv[1])
+facts = VariantFacts.model_validate(json.loads((folder / "skerry.json").read_text()))
+engine = engines.load(facts, folder, 1)
+images = np.load(sys.argv[2])["image"]
+whole = engine.infer({"image": images})["scores"]
+parts = np.concatenate([engine.infer({"image": images[row : row + 1]})["scores"] for row in range(len(images))])
+print(json.dumps([engine.device, engine.precision, str(whole.dtype), float(abs(whole - parts).max()), parts.tolist()]))
+"""
+
+
+@pytest.mark.parametrize("way", ["static", "integers", "dynamic"])
+def test_the_server_s_engine_runs_what_was_made(
+    tmp_path: Path, all_tools: Toolshed, classifier: Path, labelled: Path, way: str
+) -> None:
+    wanted = {"accelerator": "cpu", "gates": [], "candidates": [WAYS[way]]}
+    outcome, _ = search(tmp_path, all_tools, classifier, labelled, **wanted)
+    assert outcome.folder is not None, outcome.message
+    words = [str(environment("litert")), "-c", SERVER, str(outcome.folder), str(labelled)]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(CODE)}, capture_output=True, check=True)
+    device, precision, dtype, difference, scores = json.loads(done.stdout)
+    assert (device, precision, dtype) == ("CPU", "INT8", "float32")
+    assert difference < 0.05
+    _, labels = models.digits()
+    assert (np.array(scores).argmax(axis=1) == labels).mean() > 0.95
 
 
 COMPILER = """#!/bin/sh

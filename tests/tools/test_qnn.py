@@ -10,6 +10,7 @@ from onnx import helper
 
 from skerry.api.reasons import JobReason
 from skerry.api.types import Framework, Metric, Verdict
+from skerry.optimizer import trials
 from skerry.optimizer.child import Place
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
@@ -62,6 +63,15 @@ def test_what_can_be_said_decides_when_that_is_asked(
     assert "no candidate that passed the gates has a figure for the objective LatencyP95" in outcome.message
 
 
+def test_a_slow_emulator_is_not_asked_for_all_samples(
+    tmp_path: Path, all_tools: Toolshed, classifier: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "_EMULATOR_SECONDS", 0.0)
+    wish: dict[str, Any] = {"accelerator": "qualcomm-hexagon", "gates": [AS_GOOD], "candidates": [A8]}
+    _, lines = search(tmp_path, all_tools, classifier, labelled, **wish)
+    assert lines.results["qnn-int8-ptq"].message.endswith("on 37 of 150 samples, because the emulator is slow")
+
+
 def outputs(qnn: Place, folder: Path, source: Path, request: dict[str, Any]) -> Any:
     wanted = work(source, request, folder / "candidate", samples())
     made = make(qnn, "qnn", wanted)
@@ -105,5 +115,5 @@ def test_calibration_must_say_something(tmp_path: Path, qnn: Place, classifier: 
     with pytest.raises(ConfigurationError, match="needs calibration or evaluation data"):
         make(qnn, "qnn", work(classifier, A8, tmp_path / "a" / "candidate", None))
     zeros = Samples({"image": np.zeros((20, 1, 8, 8), np.float32)})
-    with pytest.raises(BadDataError, match="image is 0 everywhere; give real samples"):
+    with pytest.raises(BadDataError, match="the calibration data is the same number everywhere"):
         make(qnn, "qnn", work(classifier, A8, tmp_path / "b" / "candidate", zeros))

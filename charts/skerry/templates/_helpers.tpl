@@ -82,6 +82,7 @@ imagePullSecrets:
   "optimizerImage" (include "skerry.image" (dict "root" . "name" "optimizer"))
   "toolImages" $tools
   "serverImage" (include "skerry.image" (dict "root" . "name" "server"))
+  "serverImages" (dict "LlamaCpp" (include "skerry.image" (dict "root" . "name" "server-llamacpp")))
   "imagePullPolicy" .Values.images.pullPolicy
   "imagePullSecrets" .Values.images.pullSecrets
   "allowHttp" .Values.sources.allowHttp

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from skerry.api.meta import ApiModel
 from skerry.api.pods import Resources
+from skerry.api.types import Framework
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -39,7 +40,9 @@ class InstallationSettings(ApiModel):
     Attributes:
         optimizer_image: Image of optimization Jobs.
         tool_images: Images of further tools, by their group; groups that are not there cannot be used.
-        server_image: Image of inference pods.
+        server_image: Image of inference pods for models of tensors.
+        server_images: Images of inference pods for other frameworks; variants of those that are not there cannot be
+            served.
         image_pull_policy: Pull policy of both.
         image_pull_secrets: Names of Secrets to pull them with, looked for in the namespaces of the pods.
         registry: Where variants go.
@@ -55,6 +58,7 @@ class InstallationSettings(ApiModel):
 
     optimizer_image: str
     server_image: str
+    server_images: dict[Framework, str] = Field(default_factory=dict)
     tool_images: dict[str, str] = Field(default_factory=dict)
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: list[str] = Field(default_factory=list)
@@ -70,3 +74,9 @@ class InstallationSettings(ApiModel):
         requests={"cpu": "100m", "memory": "128Mi"}, limits={"cpu": "1", "memory": "1Gi"}
     )
     work_size: str = "8Gi"
+
+    def serving_image(self, framework: Framework | None) -> str:
+        """Return the image that serves variants of a framework; empty where there is none."""
+        if framework in {None, Framework.OPENVINO, Framework.ONNX_RUNTIME}:
+            return self.server_image
+        return self.server_images.get(framework, "")

@@ -46,7 +46,7 @@ class Round:
 @transported
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model's file, and how and on which device of its framework it is run."""
+    """What is measured: a model's file, how and on which device of its framework it is run, and how often before."""
 
     name: str
     framework: Framework
@@ -54,6 +54,7 @@ class Subject:
     settings: Mapping[str, str]
     threads: int
     device: str
+    warmups: int = WARMUP_RUNS
 
 
 @transported
@@ -84,7 +85,8 @@ class Bench:
         self._inputs = list(inputs)
         self._session.infer(self._inputs[0])
         seconds = time.perf_counter() - started
-        self.run(WARMUP_RUNS)
+        if subject.warmups:
+            self.run(subject.warmups)
         self._start = Start(seconds, max(resident_bytes(subject.model.parent) - before, 1))
         del first  # until here its memory is the runtime's own
 

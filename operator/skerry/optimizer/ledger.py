@@ -37,6 +37,9 @@ class MadeRecord(StatusModel):
     remark: str
     sensitivity: list[tuple[str, float]]
     tool_metrics: dict[str, float]
+    emulated: str = ""
+    architecture: str = ""
+    one_by_one: bool = False
 
 
 class ComparisonRecord(StatusModel):
@@ -74,6 +77,9 @@ class Record(StatusModel):
             remark=made.remark,
             sensitivity=tuple(made.sensitivity),
             tool_metrics=made.tool_metrics,
+            emulated=made.emulated,
+            architecture=made.architecture,
+            one_by_one=made.one_by_one,
         )
 
     def figures(self) -> dict[Metric, Comparison]:
@@ -94,6 +100,9 @@ def made_record(made: Made) -> MadeRecord:
         remark=made.remark,
         sensitivity=list(made.sensitivity),
         tool_metrics=dict(made.tool_metrics),
+        emulated=made.emulated,
+        architecture=made.architecture,
+        one_by_one=made.one_by_one,
     )
 
 

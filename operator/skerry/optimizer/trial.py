@@ -282,7 +282,11 @@ def pronounce(
     remarks = [verdicts[metric].message for metric in tried.missed]
     remarks += [remark for remark in (made.remark, made.emulated) if remark and not any(remark in it for it in remarks)]
     if tried.samples < tried.samples_at_most:
-        remarks.append(f"{tried.samples} of {tried.samples_at_most} samples were enough to see that")
+        share = f"{tried.samples} of {tried.samples_at_most} samples"
+        accuracy_verdict = verdicts.get(Metric.ACCURACY)
+        condemned = accuracy_verdict is not None and accuracy_verdict.verdict is Verdict.FAILED
+        slow = made.emulated and not condemned
+        remarks.append(f"on {share}, because the emulator is slow" if slow else f"{share} were enough to see that")
     tried.result = tried.result.model_copy(
         update={
             "execution_precision": made.execution_precision,

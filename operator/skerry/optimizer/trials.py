@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKind, Verdict
 from skerry.optimizer import backends, child, data, ledger, measure
 from skerry.optimizer.backends.base import Made, Work
-from skerry.optimizer.bench import Subject
+from skerry.optimizer.bench import WARMUP_RUNS, Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
 from skerry.optimizer.histogram import latency_histogram
@@ -37,6 +37,9 @@ from skerry.optimizer.trial import (
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, judge
 from skerry.store import trees
+
+_EMULATOR_SECONDS: Final = 300.0
+"""After how long an emulator is not asked for further samples: it takes seconds for what a device does in one ms."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,7 @@ class Trials:
             made.settings,
             inputs.threads,
             inputs.entry.devices[framework],
+            0 if made.emulated else WARMUP_RUNS,
         )
         place = inputs.tools.running(framework)
         with self._failing(tried):
@@ -218,7 +222,7 @@ class Trials:
             what = f"running {planned.name}"
             with conditions.open(what, subject, place) as candidate:
                 starts.append(candidate.call("start"))
-                worth, tried.samples = self._accuracy(candidate)
+                worth, tried.samples = self._accuracy(candidate, made)
                 tried.samples_at_most = self._baseline.samples
 
                 def compared(pair: Pair | None) -> dict[Metric, Comparison]:
@@ -236,12 +240,16 @@ class Trials:
             pronounce(tried, made, found, gates, ground)
             self._note(tried, made, found)
 
-    def _accuracy(self, candidate: Remote[Any]) -> tuple[Comparison | None, int]:
-        """Return the accuracy, and on how many samples: all, or a first part that already fails the gates."""
-        found = None
+    def _accuracy(self, candidate: Remote[Any], made: Made) -> tuple[Comparison | None, int]:
+        """Return the accuracy, and on how many samples: all, or a first part.
+
+        That is, a part that already fails the gates, or that took an emulator, which is slow, long enough.
+        """
+        found, started = None, time.monotonic()
         for look in looks(self._ground, self._baseline, candidate):
             found = look
-            if self._condemned(look.accuracy):
+            slow = bool(made.emulated) and time.monotonic() - started > _EMULATOR_SECONDS
+            if slow or self._condemned(look.accuracy):
                 break
         return (None, 0) if found is None else (found.accuracy, found.samples)
 

@@ -1,6 +1,7 @@
 """A search that is interrupted goes on after the last finished candidate, and measures nothing twice."""
 
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.optimizer.backends.base import Made
 from skerry.optimizer.conclude import Outcome
-from skerry.optimizer.ledger import FolderLedger
+from skerry.optimizer.ledger import FolderLedger, Record, made_record
 from skerry.optimizer.pipeline import Surroundings, optimize
 from tests.unit.optimizer.test_pipeline import AS_GOOD, NOW, OPENVINO, PLAIN, SMALLER, STATIC, Lines, LocalFiles
 
@@ -123,3 +125,34 @@ def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "abc.json").write_text('{"key": ', encoding="utf-8")
     assert ledger.recall("abc") is None
     assert ledger.recall("never") is None
+
+
+def test_all_that_a_tool_says_is_written_down() -> None:
+    made = Made(
+        "m.onnx",
+        {"a": "b"},
+        "INT8",
+        {"tool": "1"},
+        "a remark",
+        sensitivity=(("layer", 0.5),),
+        tool_metrics={"accuracy": 0.9},
+        emulated="an emulator ran it",
+        architecture="arm64",
+        one_by_one=True,
+    )
+    untold = [field.name for field in fields(Made) if getattr(made, field.name) == field.default]
+    record = Record(
+        key="k",
+        name="x",
+        made=made_record(made),
+        comparisons={},
+        measurements=[],
+        histogram=None,
+        samples=1,
+        samples_at_most=1,
+        size_bytes=1,
+        seconds=1.0,
+        files_sha256="0",
+    )
+    assert untold == []
+    assert Record.model_validate_json(record.model_dump_json(by_alias=True)).how() == made

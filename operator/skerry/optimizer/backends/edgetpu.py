@@ -22,10 +22,12 @@ class Tool:
             model = tflite_file.read(float_model(work, Path(scratch)))
             tflite_file.fix_batch(model)  # the Edge TPU has no free dimensions
             tflite_file.write(model, fixed)
-            full_integer(fixed, recipe.static_wi8_ai8(), work, integers)
-            file, remark = edgetpu_compiler.compiled(integers, work.folder, work.request.options)
+            remark = full_integer(fixed, recipe.static_wi8_ai8(), work, integers)
+            file, mapped = edgetpu_compiler.compiled(integers, work.folder, work.request.options)
         versions = {**tools(work.source.format), edgetpu_compiler.PROGRAM: edgetpu_compiler.version()}
-        return Made(file, dict(INTEGER_INTERFACE), "INT8", versions, remark, one_by_one=True)
+        return Made(
+            file, dict(INTEGER_INTERFACE), "INT8", versions, "; ".join(filter(None, (mapped, remark))), one_by_one=True
+        )
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> Session:
         """Load nothing: models are run by LiteRT.

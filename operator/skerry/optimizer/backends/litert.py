@@ -190,8 +190,8 @@ def quantized(model: Path, work: Work, target: Path) -> tuple[dict[str, str], st
         case Technique.POST_TRAINING, _:
             wide, integer = options.get("activations") == "Int16", options.get("interface") == "Integer"
             wish = recipe.static_wi8_ai16() if wide else recipe.static_wi8_ai8()
-            full_integer(model, wish if integer else [*wish, *_FLOAT_INTERFACE], work, target)
-            return dict(INTEGER_INTERFACE) if integer else {}, "A16W8" if wide else "INT8", ""
+            remark = full_integer(model, wish if integer else [*wish, *_FLOAT_INTERFACE], work, target)
+            return dict(INTEGER_INTERFACE) if integer else {}, "A16W8" if wide else "INT8", remark
         case Technique.DYNAMIC, _:
             _quantize(model, recipe.dynamic_wi8_afp32(), target)
             return {}, "INT8", "activations are quantized while it runs"
@@ -205,9 +205,11 @@ def quantized(model: Path, work: Work, target: Path) -> tuple[dict[str, str], st
     return {}, "FP32", ""
 
 
-def full_integer(model: Path, wish: Any, work: Work, target: Path) -> None:
-    """Write a model with integer weights and activations."""
-    _quantize(model, wish, target, calibration.required(work.calibration))
+def full_integer(model: Path, wish: Any, work: Work, target: Path) -> str:
+    """Write a model with integer weights and activations; return what a person should know of the calibration data."""
+    samples = calibration.required(work.calibration)
+    _quantize(model, wish, target, samples)
+    return "; ".join(calibration.remarks(samples))
 
 
 def _halves() -> Any:

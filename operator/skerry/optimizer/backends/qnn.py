@@ -77,17 +77,28 @@ class Tool:
         wish = work.request.options
         if architecture := wish.get("htpArchitecture"):
             settings[_ARCHITECTURE] = architecture
-        execution = "FP16"
+        execution, remark = "FP16", ""
         with tempfile.TemporaryDirectory(dir=work.folder.parent, prefix="qnn-") as scratch:
             model = _static(work.source.path, Path(scratch))
             if work.request.technique is Technique.POST_TRAINING:
-                model = _quantized(model, calibration.required(work.calibration), wish)
+                samples = calibration.required(work.calibration)
+                model = _quantized(model, samples, wish)
+                remark = "; ".join(calibration.remarks(samples))
                 execution = _EXECUTION[wish.get("activations", "UInt8")]
             _session(model, settings, context=work.folder / MODEL_FILE)
         tools = {name: importlib.metadata.version(name) for name in ("onnxruntime-qnn", "onnxruntime", "onnx")}
         emulated = EMULATED if _emulated() else ""
         elsewhere = _DEVICE_ARCHITECTURE if emulated else ""
-        return Made(MODEL_FILE, settings, execution, tools, emulated=emulated, architecture=elsewhere, one_by_one=True)
+        return Made(
+            MODEL_FILE,
+            settings,
+            execution,
+            tools,
+            remark,
+            emulated=emulated,
+            architecture=elsewhere,
+            one_by_one=True,
+        )
 
 
 @cache
