@@ -58,6 +58,10 @@ format: $(STAMP) ## put the style right where that can be done by itself
 test-unit: $(STAMP) ## fast tests that need no cluster
 	$(BIN)/pytest tests/unit tests/golden
 
+.PHONY: test-tools
+test-tools: $(STAMP) ## QNN and LiteRT, whose packages are installed into the cache folder once
+	$(BIN)/pytest tests/tools
+
 .PHONY: test-chart
 test-chart: $(STAMP) ## the Helm chart, rendered
 	$(BIN)/pytest tests/chart
@@ -65,10 +69,6 @@ test-chart: $(STAMP) ## the Helm chart, rendered
 .PHONY: test-registry
 test-registry: $(STAMP) ## the artifact store against a real registry and a real S3 server
 	$(BIN)/pytest tests/registry
-
-.PHONY: test-tools
-test-tools: $(STAMP) ## optimization tools with packages of their own, which are installed into the cache folder
-	$(BIN)/pytest tests/tools
 
 .PHONY: test-images
 test-images: $(STAMP) ## optimization tools and servers that run in images of their own

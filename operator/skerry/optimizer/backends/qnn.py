@@ -4,6 +4,7 @@ Where there is no such device the HTP's emulator, which is part of the provider 
 is an ONNX file with one node, which holds the context binary that QNN has built.
 """
 
+import ctypes
 import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ _ACTIVATIONS: Final = {"UInt8": QuantType.QUInt8, "UInt16": QuantType.QUInt16}
 _EXECUTION: Final = {"UInt8": "INT8", "UInt16": "A16W8"}
 _FATAL_ONLY: Final = 4
 _SHOWN: Final = 5
+_LIBRARY: Final = "libatomic.so.1"
 
 
 class QnnSession:
@@ -127,6 +129,7 @@ def _session(model: Path, settings: Mapping[str, str], context: Path | None = No
 
     Raises:
         BadModelError: Nodes cannot run on the HTP; the message names them.
+        ConfigurationError: A library of the system is missing.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -140,9 +143,23 @@ def _session(model: Path, settings: Mapping[str, str], context: Path | None = No
     try:
         return ort.InferenceSession(str(model), options)
     except Exception as error:
+        _require_library()
         if (left := _left_to_cpu(model, settings)) is None:
             raise
         raise BadModelError(left) from error
+
+
+def _require_library() -> None:
+    """Refuse to go on without the library of the system whose absence QNN does not tell.
+
+    Raises:
+        ConfigurationError: It is not there.
+    """
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        message = f"QNN needs the library {_LIBRARY}, which is not here; Debian has it as libatomic1"
+        raise ConfigurationError(message) from error
 
 
 def _provide(options: ort.SessionOptions, settings: Mapping[str, str]) -> None:
@@ -160,14 +177,12 @@ def _left_to_cpu(model: Path, settings: Mapping[str, str]) -> str | None:
         parts = ort.InferenceSession(str(model), options).get_provider_graph_assignment_info()
     except Exception:  # noqa: BLE001 - the first error tells more
         return None
-    taken = sum(part.ep_name == _PROVIDER for part in parts)
     nodes = [node for part in parts if part.ep_name != _PROVIDER for node in part.get_nodes()]
     if not nodes:
         return None
     more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
     names = ", ".join(f"{node.name or '(without a name)'} ({node.op_type})" for node in nodes[:_SHOWN])
-    advice = "" if taken else "; when that is every node, QNN's library may be unable to start: it needs libatomic.so.1"
-    return f"the HTP cannot run the nodes {names}{more}{advice}"
+    return f"the HTP cannot run the nodes {names}{more}"
 
 
 def _static(source: Path, scratch: Path) -> Path:
