@@ -196,11 +196,12 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
     """
     known = book()
     likely = ModelFormat.ONNX if hint is ModelFormat.AUTO else hint
-    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
-    for request in requested or entry.candidates:
-        recipe = known.recipes.get((request.framework, request.precision, request.technique))
-        if recipe is None:
-            continue
+    found: list[str] = []
+    ways = [(request.framework, request.precision, request.technique) for request in requested or entry.candidates]
+    recipes = [known.recipes[way] for way in ways if way in known.recipes]
+    if not requested or any(hint not in known.makers[recipe.name].reads for recipe in recipes):
+        found += [tool.group for tool in known.tools.values() if hint in tool.converts]
+    for recipe in recipes:
         maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
         if requested or _tried(maker, likely):
             found += [maker.group, runner.group if runner else maker.group]
