@@ -34,7 +34,10 @@ optimize: $(STAMP) .work/digits/digits.onnx ## the same optimization on this mac
 	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
 
 .PHONY: test
-test: lint test-unit test-tools test-chart test-registry test-cluster ## everything
+test: lint test-unit test-chart test-registry test-tools test-cluster ## everything but what test-all has
+
+.PHONY: test-all
+test-all: test test-images ## everything: the tools of all images as well, which takes 10 GB and half an hour more
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, layers, generated files
@@ -67,6 +70,10 @@ test-chart: $(STAMP) ## the Helm chart, rendered
 test-registry: $(STAMP) ## the artifact store against a real registry and a real S3 server
 	$(BIN)/pytest tests/registry
 
+.PHONY: test-images
+test-images: $(STAMP) ## optimization tools and servers that run in images of their own
+	$(BIN)/pytest tests/images
+
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## the API server, the cluster and Skerry installed on it
 	$(BIN)/pytest tests/apiserver tests/cluster
@@ -89,7 +96,7 @@ generate: $(STAMP) ## write what follows from the API's models and from the cata
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-qnn \
+	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-mlx optimizer-qnn \
 	    optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
 	  oldest=3.11 without=/dev/null; \
 	  case $$extra in \

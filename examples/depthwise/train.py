@@ -36,7 +36,7 @@ OPSET = 17
 STEM = 24
 # Output channels and stride of each pair of a depthwise 3x3 and a pointwise convolution.
 BLOCKS = ((64, 2), (128, 1), (128, 2), (256, 1))
-SPREAD = 1.3
+SPREAD = 1.4
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

@@ -39,9 +39,9 @@ class Worker:
     container: str
 
     def programs(self) -> list[str]:
-        """Return the names of the programs that run in the container."""
-        listed = self.engine.run("exec", self.container, "sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true")
-        return listed.split()
+        """Return the names of the programs that run in the container, without those that ended unnoticed."""
+        look = "grep -L '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs sed -n 's/^Name:.//p' 2>/dev/null || true"
+        return self.engine.run("exec", self.container, "sh", "-c", look).split()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from devcluster import images
 from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, Precision, Technique
 from skerry.optimizer import backends, child
 from skerry.optimizer.backends.base import Made, Source, Work
@@ -221,33 +220,3 @@ def test_a_damaged_gguf_file_is_refused_by_the_server_too(shop: Shop) -> None:
     path.write_bytes(data.replace(b"llama.block_count", b"llama.block_cuont"))
     with pytest.raises(BadModelError, match=r"llama-server cannot load wrong\.gguf: .*block_count"):
         shop.bench(Framework.LLAMA_CPP, path)
-
-
-def test_the_server_image_answers_as_openai_does(shop: Shop) -> None:
-    model, _ = shop.make("llamacpp", asked(Framework.LLAMA_CPP, Precision.INT4, Technique.WEIGHTS_ONLY))
-    here = shop.worker.engine
-    image = images.build(here, ["server-llamacpp"])["server-llamacpp"]
-    container = here.run(
-        *("run", "--detach", "--network", "none", "--read-only", "--volume", f"{model.parent}:/model:ro"),
-        *("--env", "LLAMA_ARG_MODEL=/model/model.gguf", "--env", "LLAMA_ARG_ALIAS=tiny", image),
-    ).strip()
-
-    def ask(path: str, question: dict[str, Any] | None = None) -> str:
-        body = ["--header=Content-Type: application/json", f"--post-data={json.dumps(question)}"] if question else []
-        return here.run(
-            "exec", container, "wget", "--quiet", "--output-document=-", *body, f"http://127.0.0.1:8080{path}"
-        )
-
-    try:
-        deadline = time.monotonic() + 60
-        while not here.succeeds("exec", container, "wget", "--quiet", "--spider", "http://127.0.0.1:8080/health"):
-            assert time.monotonic() < deadline, here.run("logs", container)
-            time.sleep(0.1)
-        assert json.loads(ask("/v1/models"))["data"][0]["id"] == "tiny"
-        messages = [{"role": "user", "content": "What is a cluster?"}]
-        answer = json.loads(ask("/v1/chat/completions", {"model": "tiny", "messages": messages, "max_tokens": 8}))
-        assert answer["choices"][0]["message"]["content"]
-        assert answer["usage"]["completion_tokens"] == 8
-        assert "llamacpp:tokens_predicted_total 8" in ask("/metrics")
-    finally:
-        here.succeeds("rm", "--force", "--time", "0", container)

@@ -15,7 +15,7 @@ import pytest
 from devcluster import images
 from devcluster.engine import Engine, engine
 from skerry.api.types import Framework, Precision, Technique
-from tests.support.language import write_gguf
+from tests.support.language import TOKENS, write_gguf
 from tests.unit.server.conftest import facts
 from tests.unit.server.running import free_port
 
@@ -85,6 +85,22 @@ class Container:
             assert self.state("Status") == "running", self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.1)
+
+    def until_refused(self) -> None:
+        deadline = time.monotonic() + 30
+        with contextlib.suppress(httpx.TransportError):
+            while httpx.get(f"{self.client.base_url}/v2/health/ready").is_success:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def until_still(self) -> None:
+        """Wait until no more tokens are written."""
+        deadline = time.monotonic() + 60
+        counted = -1.0
+        while counted != (now := figure(self, "skerry_server_generated_tokens_total")):
+            assert time.monotonic() < deadline
+            counted = now
+            time.sleep(1.0)
 
     def ended(self) -> int:
         return int(self.here.run("wait", self.identifier, timeout=60))
@@ -177,11 +193,16 @@ def test_a_client_that_goes_away_makes_room_for_the_next(server: Container) -> N
 
 def test_sigterm_finishes_an_answer(here: Engine, folder: Path) -> None:
     with container(here, folder) as server:
-        asking = {"prompt": "A", "max_tokens": 400, "ignore_eos": True, "stream": True}
+        # All probabilities of each token are more than buffers hold: llama-server waits for the client.
+        asking = {"prompt": "A", "max_tokens": 500, "ignore_eos": True, "stream": True, "logprobs": len(TOKENS)}
         with server.client.stream("POST", "/v1/completions", json=asking) as answer:
             lines = answer.iter_lines()
             next(lines)
+            server.until_still()
+            assert figure(server, "skerry_server_in_flight") == 1
             here.run("kill", "--signal", "TERM", server.identifier)
+            server.until_refused()
+            assert server.state("Status") == "running"
             assert [line for line in lines if line][-1] == "data: [DONE]"
         assert server.ended() == 0
 

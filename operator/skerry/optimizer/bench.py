@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skerry.api.types import Framework, Metric
+from skerry.optimizer import energy
 from skerry.optimizer.backends import runner
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
@@ -66,6 +67,32 @@ class Start:
     memory_bytes: int
 
 
+class Meter:
+    """Looks at the machine when a round begins, and again when it ends.
+
+    Args:
+        others: Further processes whose waiting counts.
+    """
+
+    def __init__(self, others: Sequence[int] = ()) -> None:
+        self._others = list(others)
+        self._counters = energy.counters()
+        self._energy = [counter.read() for counter in self._counters]
+        self._waited = self._waiting()
+
+    def _waiting(self) -> int:
+        return waited_nanoseconds() + sum(waited_nanoseconds(process) for process in self._others)
+
+    def round(self, latencies: Latencies, series: Mapping[Metric, Latencies] | None = None) -> Round:
+        """Return the round that ends now, with what else was timed of each inference."""
+        waited = max(self._waiting() - self._waited, 0) / 1e6 / float(latencies.sum())
+        found = dict(series or {})
+        if self._counters:
+            used = energy.joules(self._counters, self._energy, [counter.read() for counter in self._counters])
+            found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
+        return Round(latencies, waited, found)
+
+
 class Bench:
     """One loaded model.
 
@@ -97,15 +124,14 @@ class Bench:
     def run(self, count: int) -> Round:
         """Run so many inferences one after the other."""
         taken = np.empty(count)
-        waited = waited_nanoseconds()
+        meter = Meter()
         inputs, session = self._inputs, self._session
         for index in range(count):
             sample = inputs[index % len(inputs)]
             started = time.perf_counter_ns()
             session.infer(sample)
             taken[index] = (time.perf_counter_ns() - started) / 1e6
-        waited = waited_nanoseconds() - waited
-        return Round(taken, max(waited, 0) / 1e6 / float(taken.sum()))
+        return meter.round(taken)
 
     def outputs(self, samples: Samples) -> npt.NDArray[Any]:
         """Return the first output of every sample, `[N, …]`."""

@@ -105,7 +105,7 @@ def conclude(
             message += (
                 f"; the unoptimized model cannot be served: {subject.framework} does not run on {spec.accelerator}"
             )
-    host = Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=spec.accelerator)
+    host = _host(inputs, origin)
     report = Report(
         skerry_version=version(),
         created_at=now,
@@ -203,14 +203,25 @@ def _requires(inputs: Inputs, execution: str, elsewhere: str = "") -> Requiremen
     return Requirements(architecture=architecture(), cpu_features=wanted)
 
 
-def _provenance(origin: Origin, now: datetime, tools: dict[str, str]) -> Provenance:
+def _provenance(
+    inputs: Inputs, origin: Origin, now: datetime, tools: dict[str, str], options: dict[str, str]
+) -> Provenance:
+    data = origin.calibration or origin.evaluation  # a part of the latter, where there is nothing of its own
     return Provenance(
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
         created_at=now,
         skerry_version=version(),
         tools=tools,
+        options=options,
+        calibration_sha256=data[1] if data else None,
+        evaluation_sha256=origin.evaluation[1] if origin.evaluation else None,
+        host=_host(inputs, origin),
     )
+
+
+def _host(inputs: Inputs, origin: Origin) -> Host:
+    return Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=inputs.spec.accelerator)
 
 
 def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, now: datetime) -> VariantFacts:
@@ -233,7 +244,7 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         requires=_requires(inputs, made.execution_precision, made.architecture),
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
-        provenance=_provenance(origin, now, dict(made.tools)),
+        provenance=_provenance(inputs, origin, now, dict(made.tools), dict(winner.planned.request.options)),
     )
 
 
@@ -265,7 +276,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         requires=_requires(inputs, "FP32"),
         evaluation_metric=found.ground.metric,
         metrics=baseline_result(found.baseline, found.ground).metrics,
-        provenance=_provenance(origin, now, {}),
+        provenance=_provenance(inputs, origin, now, {}, {}),
     )
 
 

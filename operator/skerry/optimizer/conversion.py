@@ -53,6 +53,7 @@ _STRUCTURES: Final = frozenset({None, "builtins.tuple", "builtins.list", "builti
 _KERAS_ADVICE: Final = (
     "Keras models are not read, no image has Keras; export it: model.export('model.onnx', format='onnx')"
 )
+_ODD: Final = "too little, or something twice"
 _PICKLE_ADVICE: Final = "save the model with save_pretrained(…, safe_serialization=True) or export it to ONNX"
 
 
@@ -186,7 +187,7 @@ def _check_members(file: str, names: list[str]) -> None:
         message = f"{file} is an export of a newer torch than 2.6, which this version does not read: export it to ONNX"
     else:
         strange = sorted(set(names) - _MEMBERS)[:3]
-        message = f"{file} is no export of torch (torch.export.save): it holds {', '.join(strange) or 'too little'}"
+        message = f"{file} is no export of torch (torch.export.save): it holds {', '.join(strange) or _ODD}"
     raise BadModelError(message)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from skerry.api.types import Metric
 from skerry.optimizer.backends import language_runner
-from skerry.optimizer.bench import Round, Start, Subject, resident_bytes, waited_nanoseconds
+from skerry.optimizer.bench import Meter, Round, Start, Subject, resident_bytes
 from skerry.optimizer.errors import BadDataError
 from skerry.optimizer.language import Surprise
 from skerry.optimizer.wire import transported
@@ -109,7 +109,7 @@ class LanguageBench:
             metric: np.empty(count)
             for metric in (Metric.TIME_TO_FIRST_TOKEN, Metric.PROMPT_THROUGHPUT, Metric.GENERATION_THROUGHPUT)
         }
-        waited = self._waited()
+        meter = Meter(self._session.pids)
         for index in range(count):
             started = time.perf_counter_ns()
             made = self._session.generate(self._prompts[index % len(self._prompts)], GENERATED)
@@ -117,11 +117,7 @@ class LanguageBench:
             series[Metric.TIME_TO_FIRST_TOKEN][index] = 1000.0 * made.prompt_seconds
             series[Metric.PROMPT_THROUGHPUT][index] = made.prompt_tokens / made.prompt_seconds
             series[Metric.GENERATION_THROUGHPUT][index] = made.generated / made.generate_seconds
-        waited = self._waited() - waited
-        return Round(latencies, max(waited, 0) / 1e6 / float(latencies.sum()), series)
-
-    def _waited(self) -> int:
-        return waited_nanoseconds() + sum(waited_nanoseconds(process) for process in self._session.pids)
+        return meter.round(latencies, series)
 
     def surprise(self, text: str) -> Surprise:
         """Score a text."""

@@ -50,6 +50,7 @@ TIMED: Final = (
     Metric.TIME_TO_FIRST_TOKEN,
     Metric.PROMPT_THROUGHPUT,
     Metric.GENERATION_THROUGHPUT,
+    Metric.ENERGY_PER_INFERENCE,
 )
 _PERCENTILES: Final = (Metric.LATENCY_P50, Metric.LATENCY_P95, Metric.LATENCY_P99)
 STARTED: Final = (Metric.STARTUP_TIME, Metric.MODEL_MEMORY)
@@ -257,7 +258,8 @@ def compare_all_timings(pair: Pair, reference: Mapping[Metric, float]) -> dict[M
 
     Each is estimated from ratios of its own; where noise would put a higher percentile below a lower one, it is raised.
     """
-    found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in pair[0].metrics}
+    shared = [metric for metric in pair[0].metrics if metric in pair[1].metrics and metric in reference]
+    found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in shared}
     for lower, higher in itertools.pairwise(_PERCENTILES):
         floor, figure = found[lower], found[higher]
         found[higher] = Comparison(

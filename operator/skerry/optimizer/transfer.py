@@ -127,8 +127,11 @@ class Transfer:
             artifact.ANNOTATION_PRECISION: facts.precision,
             artifact.ANNOTATION_TECHNIQUE: facts.technique,
             artifact.ANNOTATION_ACCELERATOR: facts.accelerator,
+            artifact.ANNOTATION_CANDIDATE: facts.name,
             artifact.ANNOTATION_SOURCE_DIGEST: f"sha256:{facts.provenance.source_sha256}",
         }
+        if facts.provenance.calibration_sha256 is not None:
+            annotations[artifact.ANNOTATION_CALIBRATION_DIGEST] = f"sha256:{facts.provenance.calibration_sha256}"
         reference = Reference.parse(f"{where.push_repository}:{where.tag}")
         return self._patiently(
             lambda: (

@@ -196,11 +196,12 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
     """
     known = book()
     likely = ModelFormat.ONNX if hint is ModelFormat.AUTO else hint
-    found = [tool.group for tool in known.tools.values() if hint in tool.converts]
-    for request in requested or entry.candidates:
-        recipe = known.recipes.get((request.framework, request.precision, request.technique))
-        if recipe is None:
-            continue
+    found: list[str] = []
+    ways = [(request.framework, request.precision, request.technique) for request in requested or entry.candidates]
+    recipes = [known.recipes[way] for way in ways if way in known.recipes]
+    if not requested or any(hint not in known.makers[recipe.name].reads for recipe in recipes):
+        found += [tool.group for tool in known.tools.values() if hint in tool.converts]
+    for recipe in recipes:
         maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
         if requested or _tried(maker, likely):
             found += [maker.group, runner.group if runner else maker.group]
@@ -229,11 +230,16 @@ def _impossible(recipe: Recipe, known: Book, entry: AcceleratorEntry, available:
     return None
 
 
-def _unwise(recipe: Recipe, known: Book, available: Available) -> str | None:
-    """Return why a candidate that nobody asked for is not tried."""
+def _unasked(recipe: Recipe, known: Book, available: Available) -> str | None:
+    """Return why a tool that reads a format does not work on it by itself."""
     tool = known.makers[recipe.name]
-    if not _tried(tool, available.model_format):
-        return f"{tool.tool} is tried for {available.model_format} models only when it is asked for"
+    if available.model_format not in tool.reads or _tried(tool, available.model_format):
+        return None
+    return f"{tool.tool} is tried for {available.model_format} models only when it is asked for"
+
+
+def _unwise(recipe: Recipe, available: Available) -> str | None:
+    """Return why a candidate that nobody asked for is not tried."""
     if recipe.precision is not Precision.FP32 and not available.calibration:
         return "without data nobody could tell what the lower precision costs"
     return None
@@ -268,7 +274,11 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
         if not row.suits(available.kind):
             continue
         recipe = recipe_of(row)
-        reason = _impossible(recipe, known, entry, available) or _unwise(recipe, known, available)
+        reason = (
+            _unasked(recipe, known, available)
+            or _impossible(recipe, known, entry, available)
+            or _unwise(recipe, available)
+        )
         if reason is None:
             chosen.append((row.request, row.reason or recipe.reason, row.source or recipe.source))
         else:

@@ -7,7 +7,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import orjson
 
@@ -31,6 +31,9 @@ class App(ABC):
 
     Where the device is required, it does not get ready while another one executes: it says so, but takes no traffic.
     """
+
+    extensions: ClassVar[tuple[str, ...]] = ()
+    """Those of the Open Inference Protocol."""
 
     def __init__(
         self,
@@ -182,8 +185,8 @@ class App(ABC):
             case "/v2/health/ready":
                 return self._readiness()
             case "/v2":
-                extensions = ["binary_tensor_data"]
-                return Answer(200, orjson.dumps({"name": "skerry", "version": version(), "extensions": extensions}))
+                known = {"name": "skerry", "version": version(), "extensions": self.extensions}
+                return Answer(200, orjson.dumps(known))
         return None
 
     def _readiness(self) -> Answer:

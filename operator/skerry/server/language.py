@@ -25,6 +25,8 @@ MODELS: Final = "/v1/models"
 WRITING: Final = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
 """What has the model write; all is JSON."""
 _EVENTS: Final = b"text/event-stream"
+_UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""Tells proxies to pass on what they have."""
 _DATA: Final = b"data:"
 
 
@@ -185,7 +187,8 @@ class LanguageApp(App):
                 raise _silent(error) from error
             await Answer(answer.status_code, content, kind).send(send)
             return
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": [(b"content-type", kind)]})
+        headers = [(b"content-type", kind), *_UNBUFFERED]
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
         waits = True
         try:
             async for part in answer.aiter_raw():

@@ -30,8 +30,9 @@ _TAIL_LINES: Final = 12
 _TAIL_CHARACTERS: Final = 1200
 _BUFFER: Final = re.compile(r"load_tensors:\s+(\S+) model buffer size =\s+([\d.]+) MiB")
 _FIGURE: Final = re.compile(r"^llamacpp:(\w+) ([-+.\deE]+)$", re.MULTILINE)
-# A line begins with a time and the letter of its level. What is below a warning would fill the pod's log.
-_WORTH_TELLING: Final = re.compile(r"^[\d.]+ [WE] ")
+# A line begins with a time and the letter of its level.
+_WARNING: Final = re.compile(r"^[\d.]+ [WE] ")
+_ERROR: Final = re.compile(r"^[\d.]+ E ")
 
 
 class LlamaServer:
@@ -55,6 +56,7 @@ class LlamaServer:
         self._threads = threads
         self._slots = slots
         self._context = context or int(facts.settings.get(CONTEXT, _DEFAULT_CONTEXT))
+        self._loaded = False
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
@@ -65,6 +67,8 @@ class LlamaServer:
         self.client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(self._folder / _SOCKET), limits=fresh),
             base_url="http://llama",
+            # Answers are passed on as they are.
+            headers={"accept-encoding": "identity"},
             timeout=httpx.Timeout(None, connect=10.0),
         )
 
@@ -106,6 +110,7 @@ class LlamaServer:
                 message = f"{PROGRAM} cannot load {self._model.name}: {await self._end()}"
                 raise ArtifactError(message)
             await asyncio.sleep(_POLL_SECONDS)
+        self._loaded = True
 
     def _command(self) -> list[str]:
         """Return the command; the server ends with this process, whatever ends that."""
@@ -126,10 +131,11 @@ class LlamaServer:
     async def _read(self) -> None:
         """Read what the server says, as long as it runs."""
         stream = self._output()
+        # Later there are warnings at ordinary requests, which would fill the pod's log.
         while line := await _line(stream):
             if found := _BUFFER.search(line):
                 self._mebibytes[_device_of(found[1])] += float(found[2])  # type: ignore[assignment] # counts MiB
-            if _WORTH_TELLING.match(line):
+            if (_ERROR if self._loaded else _WARNING).match(line):
                 sys.stderr.write(f"{PROGRAM}: {line}\n")
             self._tail.append(line)
 

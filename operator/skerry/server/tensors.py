@@ -26,6 +26,8 @@ _DIGITS: Final = 15
 class TensorApp(App):
     """Serves a model that takes and gives tensors."""
 
+    extensions = ("binary_tensor_data",)
+
     def __init__(
         self,
         folder: Path,

@@ -22,6 +22,22 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.save_data(tmp_path_factory.mktemp("data") / "test.npz", image=images, labels=labels)
 
 
+@pytest.fixture(scope="session")
+def depthwise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `depthwise.onnx`, which INT8 by default ruins, `calibration.npz` and `test.npz`."""
+    from tests.unit.optimizer import nets  # noqa: PLC0415 - JAX is heavy
+
+    return nets.write_depthwise(tmp_path_factory.mktemp("depthwise"), spread=1.0)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `encoder.onnx`, which has outliers, `calibration.npz` and `test.npz`."""
+    from tests.unit.optimizer import nets  # noqa: PLC0415 - JAX is heavy
+
+    return nets.write_encoder(tmp_path_factory.mktemp("encoder"), factor=200.0)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure little: for tests that do not hang on precise figures."""

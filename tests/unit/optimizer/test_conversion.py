@@ -149,13 +149,20 @@ def zipped(path: Path, *names: str) -> Path:
         (["archive/data.pkl", "archive/data/0"], r"is a Python pickle \(torch\.save\), which is never loaded"),
         (["m/archive_format", "m/models/model.json"], r"of a newer torch than 2\.6"),
         (["config.json", "model.weights.h5"], r"is no export of torch .*: it holds config\.json"),
-        ([conversion.PROGRAM], "is no export of torch .*: it holds too little"),
+        ([conversion.PROGRAM], "is no export of torch .*: it holds too little, or something twice"),
         ([conversion.PROGRAM, "version", "extra_files/x"], "it holds extra_files/x"),
     ],
 )
 def test_archives_of_other_kinds(tmp_path: Path, names: list[str], told: str) -> None:
     with pytest.raises(BadModelError, match=told):
         conversion.clean_export(zipped(tmp_path / "a.pt2", *names), tmp_path / "b.pt2")
+
+
+def test_an_archive_with_two_programs(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        path = export(tmp_path / "a.pt2", program(), **{conversion.PROGRAM: b"{}"})
+    with pytest.raises(BadModelError, match=r"is no export of torch .*: it holds too little, or something twice"):
+        conversion.clean_export(path, tmp_path / "b.pt2")
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from skerry.optimizer import programs
 from skerry.optimizer.backends.gguf_convert import pre_tokenizer_name
-from skerry.optimizer.backends.llama_server import CONTEXT, context_tokens, window_costs
+from skerry.optimizer.backends.llama_server import CONTEXT, context_tokens, running_perplexities, window_costs
 from skerry.optimizer.errors import BadDataError, OptimizationError, OutOfMemoryError
 from skerry.optimizer.language import Surprise, cost, cut, scored_tokens
 from skerry.optimizer.programs import ProgramError, run
@@ -48,19 +48,18 @@ def test_perplexity_is_of_all_windows_together() -> None:
 
 
 def test_running_perplexities_become_the_cost_of_each_window() -> None:
-    found = window_costs(
-        "0.15 minutes\n[1]8.0000,[2]4.0000,[3]4.0000,\nnoise [4] \n0.03.8 I Final estimate: PPL = 4\n", 256
-    )
+    output = "0.15 minutes\n[1]8.0000,[2]4.0000,[3]4.0000,\nnoise [4] \n0.03.8 I Final estimate: PPL = 4\n"
+    found = window_costs(running_perplexities(output), 256, 3)
     assert found.tokens == 127
     assert found.nll == pytest.approx([127 * np.log(8), 127 * np.log(2), 127 * np.log(4)])
     assert found.perplexity == pytest.approx(4.0)
-    assert np.isnan(window_costs("[1]nan,[2]nan,", 8).nll).all()
+    assert np.isnan(window_costs(running_perplexities("[1]nan,[2]nan,"), 8, 2).nll).all()
 
 
-@pytest.mark.parametrize("output", ["", "error", "[1]8.0,[3]7.0,", "[2]7.0,"])
+@pytest.mark.parametrize("output", ["", "error", "[1]8.0,[3]7.0,", "[2]7.0,", "[1]7.0,"])
 def test_windows_that_are_missing_are_noticed(output: str) -> None:
-    with pytest.raises(OptimizationError, match="printed no perplexities, or not all"):
-        window_costs(output, 256)
+    with pytest.raises(OptimizationError, match=r"told the perplexities of \d windows; there are 2"):
+        window_costs(running_perplexities(output), 256, 2)
 
 
 def test_the_context_is_as_the_model_is_made_unless_it_is_said(tmp_path: Path) -> None:

@@ -234,7 +234,11 @@ def test_precisions_are_written_into_the_model(tmp_path: Path, classifier: Path,
     assert half.tool_metrics["throughput-qps"] == 130.298
     weights = onnx.load(str(tmp_path / "half" / half.model_file)).graph.initializer
     assert {each.data_type for each in weights} >= {onnx.TensorProto.FLOAT16}
-    assert "QuantizeLinear" in types(tmp_path / "small" / small.model_file)
+    quantized = onnx.load(str(tmp_path / "small" / small.model_file)).graph
+    assert "QuantizeLinear" in {node.op_type for node in quantized.node}
+    zeros = [onnx.numpy_helper.to_array(each) for each in quantized.initializer if "zero_point" in each.name]
+    assert zeros
+    assert not any(np.any(each) for each in zeros)  # TensorRT takes no others
     assert sorted(path.name for path in tmp_path.glob("*") if path.is_dir()) == ["half", "small"]
     told = said.read_text(encoding="utf-8")
     assert told.count("--stronglyTyped") == 2

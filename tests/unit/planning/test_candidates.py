@@ -7,13 +7,14 @@ import pytest
 
 from skerry.accelerators.catalogue import AcceleratorEntry, catalogue
 from skerry.accelerators.recipes import Recipe, book
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelSource, Precision, Technique
 from skerry.planning.candidates import (
     Available,
     CandidateError,
     check,
     from_name,
     groups,
+    hint,
     measurable,
     name_of,
     plan,
@@ -158,3 +159,41 @@ def test_images_that_a_search_needs(
     entry: AcceleratorEntry, hint: ModelFormat, requested: list[CandidateRequest], wanted: tuple[str, ...]
 ) -> None:
     assert groups(entry, hint, requested) == wanted
+
+
+Q4 = request(Framework.LLAMA_CPP, Precision.INT4, Technique.WEIGHTS_ONLY)
+PTQ = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("hinted", "requested", "wanted"),
+    [
+        (ModelFormat.AUTO, [], ()),
+        (ModelFormat.ONNX, [], ()),
+        (ModelFormat.OPENVINO, [], ()),
+        (ModelFormat.TFLITE, [], ("litert",)),
+        (ModelFormat.GGUF, [], ("llamacpp",)),
+        (ModelFormat.HUGGING_FACE, [], ("olive", "llamacpp")),
+        (ModelFormat.HUGGING_FACE, [Q4], ("llamacpp",)),
+        (ModelFormat.HUGGING_FACE, [PTQ], ("olive",)),
+        (ModelFormat.TORCH_EXPORT, [], ("olive",)),
+    ],
+)
+def test_a_job_has_the_images_that_its_candidates_may_need(
+    hinted: ModelFormat, requested: list[CandidateRequest], wanted: tuple[str, ...]
+) -> None:
+    assert groups(CPU, hinted, requested) == wanted
+
+
+@pytest.mark.parametrize(
+    ("uri", "stated", "wanted"),
+    [
+        ("oci://r/m:1", ModelFormat.AUTO, ModelFormat.AUTO),
+        ("oci://r/m:1", ModelFormat.GGUF, ModelFormat.GGUF),
+        ("https://h/m.gguf", ModelFormat.AUTO, ModelFormat.GGUF),
+        ("hf://org/name@" + "0" * 40, ModelFormat.AUTO, ModelFormat.HUGGING_FACE),
+        ("hf://org/name@" + "0" * 40 + "/model.onnx", ModelFormat.AUTO, ModelFormat.ONNX),
+    ],
+)
+def test_what_a_source_says_of_its_format(uri: str, stated: ModelFormat, wanted: ModelFormat) -> None:
+    assert hint(ModelSource(uri=uri, sha256="0" * 64, format=stated)) is wanted

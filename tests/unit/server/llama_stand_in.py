@@ -19,6 +19,7 @@ import uvicorn
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+BUFFERS = {"gpu": {"CPU_Mapped": 4.0, "CUDA0": 2048.5}, "pinned": {"CUDA0": 4.0, "CUDA_Host": 2048.5}}
 DELAY = 0.01
 LARGE_PARTS, PART = 4000, 16 << 10
 
@@ -54,6 +55,8 @@ class StandIn:
     async def write(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
         prompt = asked["prompt"]
         self.note(f"{path} {prompt}")
+        say("0.01.000.000 W slot n_past was set to 1")
+        say("0.01.000.000 E srv  an error")
         gone = asyncio.ensure_future(receive())
         working = asyncio.create_task(self.obey(prompt, asked, send))
         await asyncio.wait({gone, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,9 +121,8 @@ def main() -> int:
     if wish == "broken":
         say("0.00.200.000 E llama_model_load: error loading model: tensor 'a' is cut off")
         return 1
-    device = "CPU_Mapped" if wish != "gpu" else "CUDA0"
-    say(f"0.00.200.000 I load_tensors:   {device} model buffer size =  2048.50 MiB")
-    say("0.00.200.000 I load_tensors:   CUDA_Host model buffer size =     4.00 MiB")
+    for buffer, mebibytes in BUFFERS.get(wish, {"CPU_Mapped": 1.5, "CPU_REPACK": 2.5}).items():
+        say(f"0.00.200.000 I load_tensors:   {buffer} model buffer size =  {mebibytes:.2f} MiB")
     say("0.00.300.000 W srv  llama_server: a warning")
     app = StandIn(model, given.alias)
     config = uvicorn.Config(app, uds=given.host, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)

@@ -100,7 +100,12 @@ def test_a_model_is_described_asked_and_counted(server: Running, tmp_path: Path)
     assert figure(server, "skerry_server_request_seconds_count") == 1
     assert figure(server, "skerry_server_generated_tokens_total") == 3
     assert figure(server, "skerry_engine_process_resident_memory_bytes") > 1e6
-    assert "llama-server: 0.00.300.000 W srv  llama_server: a warning" in (tmp_path / "log").read_text()
+    eventually(lambda: "an error" in (tmp_path / "log").read_text(), "the error is told")
+    told = (tmp_path / "log").read_text().splitlines()
+    assert told == [
+        "llama-server: 0.00.300.000 W srv  llama_server: a warning",
+        "llama-server: 0.01.000.000 E srv  an error",
+    ]
 
 
 def test_llama_server_is_told_what_the_variant_was_measured_with(tmp_path: Path, programs: dict[str, str]) -> None:
@@ -201,10 +206,11 @@ def test_there_is_nothing_else(server: Running) -> None:
     assert server.client.get(COMPLETIONS).status_code == 405
 
 
-def test_another_device_than_the_expected_one_is_told(tmp_path: Path, programs: dict[str, str]) -> None:
-    with running(write_model(tmp_path, "gpu"), programs) as server:
+@pytest.mark.parametrize(("wish", "device"), [("gpu", "CUDA0"), ("pinned", "CPU")])
+def test_the_device_is_that_of_most_weights(tmp_path: Path, programs: dict[str, str], wish: str, device: str) -> None:
+    with running(write_model(tmp_path, wish), programs) as server:
         known = server.client.get(f"/v2/models/{NAME}").json()["skerry"]
-        assert (known["executionDevice"], known["expectedDevice"]) == ("CUDA0", "CPU")
+        assert (known["executionDevice"], known["expectedDevice"]) == (device, "CPU")
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path, programs: dict[str, str]) -> None:
@@ -262,9 +268,12 @@ def test_sigterm_ends_a_server_whose_answer_has_no_end(tmp_path: Path, programs:
         running(write_model(tmp_path), programs, "--grace-seconds", "1") as server,
         server.client.stream("POST", COMPLETIONS, json=asking) as answer,
     ):
-        next(answer.iter_lines())
+        lines = answer.iter_lines()
+        next(lines)
         server.process.send_signal(signal.SIGTERM)
         assert ended(server) == 0
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(lines)
 
 
 def test_language_models_are_served_without_what_serves_tensors() -> None:
@@ -273,3 +282,12 @@ def test_language_models_are_served_without_what_serves_tensors() -> None:
     blocked = f"import sys; sys.modules.update(dict.fromkeys({missing!r}))"
     code = f"{blocked}; import skerry.server.__main__, skerry.server.language, skerry.store.pull"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_framework_that_no_server_runs_is_told(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    known = json.loads((folder / "skerry.json").read_text(encoding="utf-8"))
+    (folder / "skerry.json").write_text(json.dumps({**known, "framework": "MLX"}), encoding="utf-8")
+    with pytest.raises(AssertionError, match="exit code 65"), running(folder, {}):
+        pass
+    assert (folder / "log").read_text() == "no server of Skerry runs variants of MLX\n"

@@ -30,23 +30,34 @@ _START_SECONDS: Final = 600.0
 _ANSWER_SECONDS: Final = 1800.0
 _POLL_SECONDS: Final = 0.01
 _END_SECONDS: Final = 10.0
+_ATTEMPTS: Final = 3
+"""llama.cpp's programs write by a thread of its own, and sometimes end before the last lines are out."""
+
 _SOCKET: Final = "llama.sock"
 _CHUNKS: Final = re.compile(r"\[(\d+)\](-?(?:[\d.]+(?:e[+-]?\d+)?|nan|inf)),")
-_TOO_FEW: Final = re.compile(r"tokenizes to only (\d+) tokens")
 
 
-def window_costs(output: str, window: int) -> Surprise:
-    """Return what each window cost, from the running perplexities that llama-perplexity prints.
+def running_perplexities(output: str) -> dict[int, float]:
+    """Return what llama-perplexity prints while it goes: the perplexity after each window, by the window's number."""
+    return {int(index): float(value) for index, value in _CHUNKS.findall(output)}
 
-    They are printed with four decimals: the cost of a window is right to about a ten-thousandth of all before it, their
-    sum to a millionth.
+
+def window_costs(running: Mapping[int, float], window: int, count: int) -> Surprise:
+    """Return what each window cost, from the running perplexities.
+
+    They have four decimals: the cost of a window is right to about a ten-thousandth of all before it, their sum to a
+    millionth.
+
+    Args:
+        running: Perplexity after each window.
+        window: Tokens of each window.
+        count: Windows that there must be.
 
     Raises:
-        OptimizationError: There are none, or some are missing.
+        OptimizationError: Some are missing.
     """
-    running = {int(index): float(value) for index, value in _CHUNKS.findall(output)}
-    if not running or sorted(running) != list(range(1, len(running) + 1)):
-        message = f"llama-perplexity printed no perplexities, or not all: {tail(output)}"
+    if sorted(running) != list(range(1, count + 1)):
+        message = f"llama-perplexity told the perplexities of {len(running)} windows; there are {count}"
         raise OptimizationError(message)
     tokens = scored_tokens(window)
     totals = [tokens * index * log(running[index]) for index in sorted(running)]
@@ -176,18 +187,22 @@ class LlamaServer:
         Raises:
             BadDataError: The text has fewer than two windows.
         """
+        tokens = len(self._ask("/tokenize", {"content": text, "add_special": True})["tokens"])
+        require_windows(tokens // window, tokens, window)
         file = self._folder / "text"
         file.write_text(text, encoding="utf-8")
-        threads = str(self._threads)
-        output = run(
-            "measuring perplexity",
-            *("llama-perplexity", "--model", self._model, "--file", file, "--ctx-size", str(window)),
-            *("--threads", threads, "--threads-batch", threads, "--offline"),
-            environment=SETTINGS,
-        )
-        if (found := _TOO_FEW.search(output)) is not None:  # with that it ends as if all were well
-            require_windows(0, int(found[1]), window)
-        return window_costs(output, window)
+        threads, running, count = str(self._threads), dict[int, float](), tokens // window
+        for _ in range(_ATTEMPTS):
+            output = run(
+                "measuring perplexity",
+                *("llama-perplexity", "--model", self._model, "--file", file, "--ctx-size", str(window)),
+                *("--threads", threads, "--threads-batch", threads, "--offline"),
+                environment=SETTINGS,
+            )
+            running |= running_perplexities(output)
+            if len(running) == count:
+                break
+        return window_costs(running, window, count)
 
     def close(self) -> None:
         """End the server."""

@@ -21,6 +21,7 @@ from nncf.quantization.advanced_parameters import (
 from nncf.quantization.range_estimator import (
     AggregatorType,
     RangeEstimatorParameters,
+    RangeEstimatorParametersSet,
     StatisticsCollectorParameters,
     StatisticsType,
 )
@@ -43,7 +44,14 @@ DEFAULT_MAX_DROP_PERCENT: Final = "1.0"
 DEFAULT_SMOOTHING_PERCENT: Final = "95"
 _HALF_HINTS: Final = {"BF16": "bf16", "FP16": "f16"}
 _PRESETS: Final = {"Mixed": nncf.QuantizationPreset.MIXED, "Performance": nncf.QuantizationPreset.PERFORMANCE}
-_RAREST: Final = 1e-3
+# By itself NNCF takes the mean over the samples of each one's extremes, which cuts off the widest samples.
+_RANGES: Final = {
+    "MinMax": RangeEstimatorParametersSet.MINMAX,
+    "Percentile": RangeEstimatorParameters(
+        min=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MIN, quantile_outlier_prob=1e-3),
+        max=StatisticsCollectorParameters(StatisticsType.QUANTILE, AggregatorType.MAX, quantile_outlier_prob=1e-3),
+    ),
+}
 _EIGHT_BITS: Final = {
     "Asymmetric": nncf.CompressWeightsMode.INT8_ASYM,
     "Symmetric": nncf.CompressWeightsMode.INT8_SYM,
@@ -224,13 +232,8 @@ def _advanced(work: Work, *, probing: bool = False) -> AdvancedQuantizationParam
     )
     if options.get("granularity") == "PerTensor":
         advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
-    if options.get("range") == "Percentile":
-        rare = StatisticsCollectorParameters(
-            statistics_type=StatisticsType.QUANTILE,
-            aggregator_type=AggregatorType.MEAN,
-            quantile_outlier_prob=_RAREST,
-        )
-        advanced.activations_range_estimator_params = RangeEstimatorParameters(min=rare, max=rare)
+    if (wanted := options.get("range", "Mean")) != "Mean":
+        advanced.activations_range_estimator_params = _RANGES[wanted]
     return advanced
 
 
