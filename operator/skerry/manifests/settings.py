@@ -77,6 +77,6 @@ class InstallationSettings(ApiModel):
 
     def serving_image(self, framework: Framework | None) -> str:
         """Return the image that serves variants of a framework; empty where there is none."""
-        if framework in {None, Framework.OPENVINO, Framework.ONNX_RUNTIME}:
+        if framework in {None, Framework.OPENVINO, Framework.ONNX_RUNTIME, Framework.LITERT}:
             return self.server_image
         return self.server_images.get(framework, "")
