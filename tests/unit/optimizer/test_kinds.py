@@ -55,12 +55,15 @@ def recurrent() -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", ["classifier", "encoder", "recurrent", "flat"])
 def test_real_models_as_onnx_and_as_ir(tmp_path: Path, classifier: Path, encoder: Path, name: str) -> None:
-    path, kind = {
-        "classifier": lambda: (classifier, ModelKind.CONVOLUTIONAL),
-        "encoder": lambda: (encoder / "encoder.onnx", ModelKind.TRANSFORMER),
-        "recurrent": lambda: (models.save(tmp_path / "m.onnx", recurrent()), ModelKind.RECURRENT),
-        "flat": lambda: (models.save(tmp_path / "m.onnx", models.flat()), ModelKind.OTHER),
-    }[name]()
+    path, kind = (
+        (classifier, ModelKind.CONVOLUTIONAL)
+        if name == "classifier"
+        else (encoder / "encoder.onnx", ModelKind.TRANSFORMER)
+        if name == "encoder"
+        else (models.save(tmp_path / "m.onnx", recurrent()), ModelKind.RECURRENT)
+        if name == "recurrent"
+        else (models.save(tmp_path / "m.onnx", models.flat()), ModelKind.OTHER)
+    )
     found = child.call("inspecting", inspect, path, ModelFormat.ONNX, [], tmp_path / "pinned")
     assert (found.facts.kind, found.source.kind) == (kind, kind)
     target = tmp_path / "ir" / "model.xml"
