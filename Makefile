@@ -34,7 +34,10 @@ optimize: $(STAMP) .work/digits/digits.onnx ## the same optimization on this mac
 	  --calibration .work/digits/digits-calibration.npz --out .work/digits/result
 
 .PHONY: test
-test: lint test-unit test-chart test-registry test-cluster ## everything
+test: lint test-unit test-chart test-registry test-tools test-cluster ## everything but what test-all has
+
+.PHONY: test-all
+test-all: test test-images ## everything: the tools of all images as well, which takes 10 GB and half an hour more
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, layers, generated files
@@ -55,13 +58,21 @@ format: $(STAMP) ## put the style right where that can be done by itself
 test-unit: $(STAMP) ## fast tests that need no cluster
 	$(BIN)/pytest tests/unit tests/golden
 
+.PHONY: test-tools
+test-tools: $(STAMP) ## QNN and LiteRT, whose packages are installed into the cache folder once
+	$(BIN)/pytest tests/tools
+
 .PHONY: test-chart
 test-chart: $(STAMP) ## the Helm chart, rendered
 	$(BIN)/pytest tests/chart
 
 .PHONY: test-registry
-test-registry: $(STAMP) ## the artifact store against a real registry
+test-registry: $(STAMP) ## the artifact store against a real registry and a real S3 server
 	$(BIN)/pytest tests/registry
+
+.PHONY: test-images
+test-images: $(STAMP) ## optimization tools and servers that run in images of their own
+	$(BIN)/pytest tests/images
 
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## the API server, the cluster and Skerry installed on it
@@ -85,7 +96,14 @@ generate: $(STAMP) ## write what follows from the API's models and from the cata
 lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
-	@for extra in operator probe server optimizer-openvino dev; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version 3.11 \
+	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-mlx optimizer-qnn \
+	    optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
+	  oldest=3.11 without=/dev/null; \
+	  case $$extra in \
+	    optimizer-litert | optimizer-tensorrt) oldest=3.12;; \
+	    optimizer-olive) oldest=3.13 without=requirements/optimizer-olive.excludes.txt;; \
+	  esac; \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version $$oldest \
+	    --excludes $$without \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade --output-file requirements/$$extra.txt || exit 1; \
 	done

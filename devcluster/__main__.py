@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from devcluster.base import base
+from devcluster.base import PACKAGES, base
 from devcluster.cluster import Cluster
 from devcluster.engine import engine
 from devcluster.errors import DevclusterError
+from devcluster.images import names
 from devcluster.process import say
 
 
@@ -29,10 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     uplink.add_argument("action", choices=["cut", "restore"])
     uplink.add_argument("node")
     images = commands.add_parser("images", help="build the project's images and print their references as JSON")
-    images.add_argument("names", nargs="*")
+    images.add_argument("names", nargs="*", help="default: those that Skerry cannot do without")
+    images.add_argument("--all", action="store_true", help="all of them, those of further tools too")
     images.add_argument("--load", action="store_true", help="also load them into the nodes")
     bases = commands.add_parser("base", help="make a Debian base image and print its reference")
-    bases.add_argument("suite", choices=["trixie", "bookworm"])
+    bases.add_argument("suite", choices=sorted(PACKAGES))
     return parser
 
 
@@ -53,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> None:
         case "uplink":
             (cluster.cut if arguments.action == "cut" else cluster.restore)(arguments.node)
         case "images":
-            built = cluster.images(*arguments.names)
+            built = cluster.images(*(names() if arguments.all else arguments.names))
             if arguments.load:
                 cluster.load(built.values())
             print(json.dumps(built, indent=2))

@@ -20,7 +20,13 @@ PACKAGES = {
         *("systemd", "systemd-sysv", "dbus", "iptables", "conntrack", "ethtool", "iproute2", "kmod", "mount"),
         *("procps", "runc", "ca-certificates", "curl", "jq", "pigz", "socat", "libseccomp2", "e2fsprogs", "hostname"),
     ),
+    # The images with llama.cpp, which no release of Debian has yet
+    "sid": ("ca-certificates",),
 }
+# What apt is told in a base, over and above what Debian says. A mirror of sid that is a few days behind counts as
+# expired to apt, though its signatures are good; releases have no such date.
+APT_SETTINGS = {"sid": 'Acquire::Check-Valid-Until "false";\n'}
+APT_FILE = "etc/apt/apt.conf.d/50devcluster"
 EMPTIED = ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp", "dev", "proc", "sys")
 RECIPE = "1"
 
@@ -36,7 +42,12 @@ def mirror(sources: Path = Path("/etc/apt")) -> str | None:
 
 def reference_of(suite: str) -> str:
     """Return the reference of the base of a suite, which stands for what is in it."""
-    return f"localhost/devcluster-base:{suite}-{cache.digest(RECIPE, *PACKAGES[suite])}"
+    return f"localhost/devcluster-base:{suite}-{cache.digest(*_recipe(suite))}"
+
+
+def _recipe(suite: str) -> list[str]:
+    """Return what a base is made by."""
+    return [RECIPE, *PACKAGES[suite], *([APT_SETTINGS[suite]] if suite in APT_SETTINGS else [])]
 
 
 def base(engine: Engine, suite: str) -> str:
@@ -53,15 +64,24 @@ def _from_published(engine: Engine, suite: str, reference: str) -> bool:
     published = PUBLISHED.format(suite=suite)
     if not engine.has_image(published) and not engine.pull(published):
         return False
-    recipe = (
-        f"FROM {published}\n"
+    with cache.scratch(cache_folder()) as folder, step(f"making a Debian {suite} base on {published}"):
+        context = folder / "context"
+        context.mkdir()
+        engine.build(_dockerfile(published, suite, context), context, reference)
+    return True
+
+
+def _dockerfile(published: str, suite: str, context: Path) -> str:
+    """Write what a base on the published image is made of into the context, and return its Dockerfile."""
+    settings = ""
+    if suite in APT_SETTINGS:
+        (context / "apt.conf").write_text(APT_SETTINGS[suite], encoding="utf-8")
+        settings = f"COPY apt.conf /{APT_FILE}\n"
+    return (
+        f"FROM {published}\n{settings}"
         f"RUN apt-get update && apt-get install --yes --no-install-recommends {' '.join(PACKAGES[suite])} "
         "&& rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*\n"
     )
-    with cache.scratch(cache_folder()) as folder, step(f"making a Debian {suite} base on {published}"):
-        (folder / "context").mkdir()
-        engine.build(recipe, folder / "context", reference)
-    return True
 
 
 def _from_packages(engine: Engine, suite: str, reference: str) -> None:
@@ -79,14 +99,23 @@ def _from_packages(engine: Engine, suite: str, reference: str) -> None:
                 *("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES[suite])}", suite, root),
                 *([found] if found else []),
             )
-        for leftover in EMPTIED:
-            shutil.rmtree(root / leftover, ignore_errors=True)
-            (root / leftover).mkdir()
-        (root / "tmp").chmod(0o1777)
+        settle(root, suite)
         run("tar", "--create", "--numeric-owner", "--file", work / "rootfs.tar", "--directory", root, ".")
         shutil.rmtree(root)
 
-    key = cache.digest(RECIPE, suite, architecture(), *PACKAGES[suite])
+    first, *rest = _recipe(suite)
+    key = cache.digest(first, suite, architecture(), *rest)
     made = cache.folder(cache_folder() / "base", suite, key, make)
     with step(f"importing the Debian {suite} base"):
         engine.import_rootfs(made / "rootfs.tar", reference)
+
+
+def settle(root: Path, suite: str) -> None:
+    """Write apt's settings into a fresh root file system, and empty what an image is better without."""
+    if suite in APT_SETTINGS:
+        (root / APT_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (root / APT_FILE).write_text(APT_SETTINGS[suite], encoding="utf-8")
+    for leftover in EMPTIED:
+        shutil.rmtree(root / leftover, ignore_errors=True)
+        (root / leftover).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,11 +105,16 @@ class Cluster:
         return run(parts.helm(), "--kubeconfig", self.kubeconfig, *arguments, timeout=timeout)
 
     def images(self, *names: str) -> dict[str, str]:
-        """Build the project's images (all, or those named) and return their references by name."""
+        """Build the project's images (the essential ones, or those named) and return their references by name."""
         return images.build(self.engine, names)
 
-    def load(self, sources: Iterable[str | Path]) -> None:
-        """Load images of the engine's store, or archives of images, into all nodes that do not have them."""
+    def load(self, sources: Iterable[str | Path], nodes: Sequence[str] = ()) -> None:
+        """Load images of the engine's store, or archives of images, into the nodes that do not have them.
+
+        Args:
+            sources: References of images, or paths of archives.
+            nodes: Only these nodes; none: all.
+        """
         self._exists()
         references = [str(source) for source in sources]
         archives = [Path(source) for source in references if Path(source).is_file()]
@@ -118,7 +123,7 @@ class Cluster:
             for source in references
             if not Path(source).is_file()
         }
-        if missing := self._missing(list(stored)):
+        if missing := self._missing(list(stored), nodes):
             with cache.scratch(cache_folder()) as folder:
                 absent = {image: stored[image] for lacking in missing.values() for image in lacking}
                 with step(f"saving {', '.join(map(loading.short_name, absent.values()))}"):
@@ -126,7 +131,7 @@ class Cluster:
                 self._import(folder / "images.tar", list(absent), list(missing))
         for archive in archives:
             wanted = loading.archive_images(archive)
-            if missing := self._missing(wanted):
+            if missing := self._missing(wanted, nodes):
                 self._import(archive, wanted, list(missing))
 
     def cut(self, node: str) -> None:
@@ -243,11 +248,12 @@ class Cluster:
             self.engine.run("rm", "--force", "--volumes", leftover)
         self.kubeconfig.unlink(missing_ok=True)
 
-    def _missing(self, wanted: list[loading.Wanted]) -> dict[str, list[loading.Wanted]]:
-        """Return the nodes that lack some of the images, each with those that it lacks."""
+    def _missing(self, wanted: list[loading.Wanted], nodes: Sequence[str]) -> dict[str, list[loading.Wanted]]:
+        """Return the nodes, of those named or of all, that lack some of the images, each with those that it lacks."""
         if not wanted:
             return {}
-        there = {node: loading.present(self._on(node, "ctr -n k8s.io images ls")) for node in self.nodes}
+        listed = {node: self._on(node, "ctr -n k8s.io images ls") for node in nodes or self.nodes}
+        there = {node: loading.present(listing) for node, listing in listed.items()}
         absent = {node: [image for image in wanted if image not in present] for node, present in there.items()}
         return {node: lacking for node, lacking in absent.items() if lacking}
 

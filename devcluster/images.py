@@ -1,11 +1,12 @@
 """The project's images, built from `images/<name>/Dockerfile` when what they are made of has changed."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from devcluster import buildsettings, cache, parts
-from devcluster.base import base
+from devcluster.base import PACKAGES, base
 from devcluster.engine import Engine
 from devcluster.errors import DevclusterError
 from devcluster.hosts import cache_folder
@@ -19,12 +20,20 @@ REGISTRY_RECIPE = (
     "FROM scratch\nCOPY registry /usr/local/bin/registry\nENV PATH=/usr/local/bin\nUSER 65532:65532\n"
     'ENTRYPOINT ["registry"]\nCMD ["serve", "/etc/distribution/config.yml"]\n'
 )
+# Whoever builds by hand gets the published image; devcluster gives its own base of the same suite.
+BASE_LINE = re.compile(r"^ARG BASE=docker\.io/library/debian:(\w+)-slim$", re.MULTILINE)
+# What stands on NVIDIA's images is built by whoever has a license for them, and a GPU.
+FOREIGN_LINE = re.compile(r"^ARG BASE=nvcr\.io/", re.MULTILINE)
+ESSENTIAL = ("operator", "optimizer", "probe", "server", REGISTRY)
+"""Images with which Skerry works; the others bring further tools, and are built when they are named."""
 KEPT = 2  # references of one image in the store: the newest, and the one before for whoever goes back
 
 
 def names(root: Path = ROOT) -> list[str]:
-    """Return the names of all images: the project's, and the registry that the chart runs."""
-    return [*sorted(path.parent.name for path in root.glob("images/*/Dockerfile")), REGISTRY]
+    """Return the names of all images that are built here: the project's, and the registry that the chart runs."""
+    files = sorted(root.glob("images/*/Dockerfile"))
+    ours = [path for path in files if not FOREIGN_LINE.search(path.read_text(encoding="utf-8"))]
+    return [*(path.parent.name for path in ours), REGISTRY]
 
 
 def inputs(name: str, root: Path = ROOT) -> list[Path]:
@@ -53,13 +62,29 @@ def inputs(name: str, root: Path = ROOT) -> list[Path]:
     return sorted(found)
 
 
+def suite(name: str, root: Path = ROOT) -> str:
+    """Return the suite of Debian on which an image stands, from the line `ARG BASE=` of its Dockerfile.
+
+    Raises:
+        DevclusterError: There is no such line, or no base of that suite.
+    """
+    found = BASE_LINE.search((root / "images" / name / "Dockerfile").read_text(encoding="utf-8"))
+    if found is None or found[1] not in PACKAGES:
+        message = (
+            f"images/{name}/Dockerfile must say on which Debian it stands, in a line "
+            f"`ARG BASE=docker.io/library/debian:SUITE-slim` where SUITE is one of {', '.join(PACKAGES)}"
+        )
+        raise DevclusterError(message)
+    return found[1]
+
+
 def reference(name: str, start: str, root: Path = ROOT) -> str:
     """Return the reference of an image, which changes with its base and its inputs and with nothing else."""
     return f"localhost/skerry-{name}:{cache.digest(start, cache.tree_digest(root, inputs(name, root)))}"
 
 
 def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
-    """Build the images named, or all, and return their references by name."""
+    """Build the images named, or those that Skerry cannot do without, and return their references by name."""
     unknown = sorted(set(wanted) - set(names(root)))
     if unknown:
         message = f"no image named {', '.join(unknown)}: there are {', '.join(names(root))}"
@@ -67,7 +92,7 @@ def build(engine: Engine, wanted: Sequence[str] = (), root: Path = ROOT) -> dict
     with cache.lock(cache_folder(), "images"):
         return {
             name: _registry(engine) if name == REGISTRY else _project(engine, name, root)
-            for name in wanted or names(root)
+            for name in wanted or ESSENTIAL
         }
 
 
@@ -100,7 +125,7 @@ def _tag_published(engine: Engine, repository: str) -> str:
 
 
 def _project(engine: Engine, name: str, root: Path) -> str:
-    start = base(engine, "trixie")
+    start = base(engine, suite(name, root))
     wanted = reference(name, start, root)
     if engine.has_image(wanted):
         return wanted

@@ -88,6 +88,7 @@ PARTS = {
         Part("pause", {"pause": "."}),
         Part("local-path", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
         Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+        Part("versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
         Part("kind", {"kind": "sigs.k8s.io/kind"}),
         Part("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
     )

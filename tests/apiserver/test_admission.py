@@ -12,6 +12,7 @@ pytestmark = pytest.mark.apiserver
 
 OCI = "oci://registry.example:5000/models/digits:1.0"
 SHA = "0" * 64
+COMMIT = "0123456789" * 4
 PATCH = ("patch", "optimizationjob", "immutable", "--namespace", "default", "--type=merge", "--patch")
 
 
@@ -53,6 +54,11 @@ VALID = {
     "a model by digest": source(uri=f"oci://r/m@sha256:{SHA}"),
     "https with digest": source(uri="https://models.example/a/b.onnx", sha256=SHA, format="ONNX"),
     "http with digest": source(uri="http://models.example/b.onnx", sha256=SHA),
+    "a file in a bucket": source(uri="s3://models.site-1/a b/ü+%20.onnx", sha256=SHA),
+    "a folder of a bucket": source(uri="s3://models/ir/", sha256=SHA),
+    "a commit of the hub": source(uri=f"hf://org/name-v1.0@{COMMIT}"),
+    "a part of it": source(uri=f"hf://org/name@{COMMIT}/onnx/model.onnx", sha256=SHA, credentialsSecretName="hub"),
+    "data of the hub": model(evaluation={"uri": f"hf://datasets/org/name@{COMMIT}/test.npz"}),
     "a claim": source(uri="pvc://models/folder/model.onnx", sha256=SHA),
     "everything": model(
         inputs=[{"name": "image", "shape": [1, 3, 224, 224]}],
@@ -94,11 +100,30 @@ VALID = {
 }
 
 INVALID = {
-    "unknown scheme": (source(uri="ftp://host/file"), "the URI scheme must be oci://, https://, http:// or pvc://"),
-    "s3 is not there yet": (source(uri="s3://bucket/key", sha256=SHA), "s3:// and hf:// are not supported yet"),
+    "unknown scheme": (
+        source(uri="ftp://host/file"),
+        "the URI scheme must be oci://, https://, http://, s3://, hf:// or pvc://",
+    ),
+    "s3 without digest": (source(uri="s3://bucket/key"), "sha256 is required"),
+    "s3 without a key": (source(uri="s3://bucket", sha256=SHA), "an s3:// URI must look like s3://BUCKET/KEY"),
+    "s3 without a bucket": (source(uri="s3:///key", sha256=SHA), "an s3:// URI must look like"),
+    "a bucket that cannot be": (source(uri="s3://My_Bucket/key", sha256=SHA), "an s3:// URI must look like"),
+    "a key's parent": (source(uri="s3://bucket/a/../b", sha256=SHA), "with no . or .. in it"),
+    "a branch of the hub": (source(uri="hf://org/name@main"), "COMMIT is 40 digits and not a branch: `git ls-remote"),
+    "no revision of the hub": (
+        source(uri="hf://org/name"),
+        "an hf:// URI must look like hf://ORGANIZATION/NAME@COMMIT",
+    ),
+    "half a commit": (source(uri=f"hf://org/name@{COMMIT[:12]}"), "an hf:// URI must look like"),
+    "no organization": (source(uri=f"hf://name@{COMMIT}"), "an hf:// URI must look like"),
+    "the hub's parent": (source(uri=f"hf://org/name@{COMMIT}/../x"), "an hf:// URI must look like"),
+    "data of a branch": (model(evaluation={"uri": "hf://datasets/org/name@main/test.npz"}), "not a branch"),
     "oci without a tag": (source(uri="oci://r/m"), "an oci:// URI must look like oci://REGISTRY[:PORT]/REPOSITORY:TAG"),
     "oci without a repository": (source(uri="oci://r:5000"), "an oci:// URI must look like"),
-    "https without digest": (source(uri="https://h/f"), "sha256 is required for https://, http:// and pvc:// URIs"),
+    "https without digest": (
+        source(uri="https://h/f"),
+        "sha256 is required for https://, http://, s3:// and pvc:// URIs",
+    ),
     "claim without digest": (source(uri="pvc://c/f"), "sha256 is required"),
     "a digest that is none": (source(uri="https://h/f", sha256="abc"), "spec.source.sha256"),
     "a password in the URI": (

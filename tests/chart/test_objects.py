@@ -69,6 +69,7 @@ def test_values_reach_the_operator(render: Render) -> None:
             render(
                 *("--set", "operator.watchNamespaces={a,b}", "--set", "operator.resyncSeconds=60"),
                 *("--set", "operator.workers=2", "--set", "imageVolumes=Never", "--set", "sources.allowHttp=true"),
+                *("--set", "sources.huggingFaceEndpoint=https://hub.example.com"),
                 *("--set", "registry.prefix=edge/models", "--set", "registry.insecure={plain.example.com:5000}"),
                 *("--set", "optimizer.workSize=1Gi", "--set", "optimizer.resources.limits.memory=2Gi"),
                 *("--set", "server.resources.limits.memory=256Mi", "--set", "registry.embedded.nodePort=31000"),
@@ -81,6 +82,7 @@ def test_values_reach_the_operator(render: Render) -> None:
     assert (settings.resync_seconds, settings.workers) == (60, 2)
     assert installation.image_volumes == "Never"
     assert installation.allow_http
+    assert installation.hugging_face_endpoint == "https://hub.example.com"
     assert installation.registry.prefix == "edge/models"
     assert installation.registry.pull == "localhost:31000"
     assert "plain.example.com:5000" in installation.registry.insecure

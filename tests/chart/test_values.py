@@ -39,6 +39,10 @@ def template(helm: Helm, *words: str) -> "subprocess.CompletedProcess[str]":
         (("--set", "registry.embedded.nodePort=80"), "at '/registry/embedded/nodePort': minimum: got 80"),
         (("--set", "registry.prefix=Models/"), "at '/registry/prefix': 'Models/' does not match pattern"),
         (
+            ("--set", "sources.huggingFaceEndpoint=hub.example.com"),
+            "at '/sources/huggingFaceEndpoint': 'hub.example.com'",
+        ),
+        (
             ("--set", "registry.embedded.enabled=false"),
             "registry.external.host is needed when registry.embedded.enabled is false",
         ),
@@ -110,6 +114,7 @@ def test_one_repository_tag_and_policy_serve_all_images(render: Render) -> None:
     settings = installation(found)
     assert settings["optimizerImage"] == "mirror.example.com/s/skerry-optimizer:v9"
     assert settings["serverImage"] == "mirror.example.com/s/skerry-server:v9"
+    assert settings["serverImages"] == {"LlamaCpp": "mirror.example.com/s/skerry-server-llamacpp:v9"}
     assert settings["imagePullPolicy"] == "Never"
     for name, spec in found.pods().items():
         assert spec["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}], name

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import Framework
 from skerry.manifests.job import optimization_job, push_secret
 from skerry.manifests.serving import Group, budget, claim_template, pull_secret, service, workload
 from skerry.manifests.settings import InstallationSettings
@@ -26,6 +27,7 @@ SETTINGS = InstallationSettings.model_validate(
     {
         "optimizerImage": "skerry-optimizer:1",
         "serverImage": "skerry-server:1",
+        "serverImages": {"LlamaCpp": "skerry-server-llamacpp:1"},
         "registry": {
             "push": "registry.skerry-system.svc:5000",
             "pull": "localhost:30500",
@@ -42,6 +44,7 @@ EXTERNAL = InstallationSettings.model_validate(
         "serverImage": "registry.example.com/skerry-server:1",
         "imagePullSecrets": ["images"],
         "caBundle": CERTIFICATE,
+        "huggingFaceEndpoint": "https://hub.example.com",
         "registry": {
             "push": "registry.example.com",
             "pull": "registry.example.com",
@@ -58,6 +61,7 @@ VARIANT = Variant(
     requires={"architecture": "amd64", "cpuFeatures": ["avx512_vnni"]},
 )
 CPU = Group(VARIANT, catalogue()["cpu"], 1)
+LANGUAGE = replace(CPU, variant=VARIANT.model_copy(update={"framework": Framework.LLAMA_CPP}))
 NPU = Group(VARIANT.model_copy(update={"accelerator": "intel-npu"}), catalogue()["intel-npu"], 2, "npu.intel.com/accel")
 JETSON = Group(
     VARIANT.model_copy(update={"accelerator": "jetson-orin"}), catalogue()["jetson-orin"], None, "nvidia.com/gpu"
@@ -73,10 +77,10 @@ def parent(kind: str, name: str, marks: dict[str, str] | None = None) -> dict[st
     return {"apiVersion": "skerry.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
-def job(settings: InstallationSettings = SETTINGS, **spec: Any) -> list[dict[str, Any]]:
+def job(settings: InstallationSettings = SETTINGS, tools: Sequence[str] = (), **spec: Any) -> list[dict[str, Any]]:
     wanted = {"model": {"uri": "oci://r/m:1"}, "accelerator": "cpu", **spec}
     owner = parent("OptimizationJob", "digits-cpu-1", {"skerry.dev/model": "digits"})
-    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings, catalogue()["cpu"])
+    made = optimization_job(owner, OptimizationJobSpec.model_validate(wanted), settings, catalogue()["cpu"], tools)
     return [push_secret(owner, {".dockerconfigjson": "e30="}), made]
 
 
@@ -107,10 +111,20 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "labels": {"kueue.x-k8s.io/queue-name": "edge"},
         },
     ),
+    "job-with-tools": lambda: job(
+        SETTINGS.model_copy(update={"tool_images": {"llamacpp": "skerry-optimizer-llamacpp:1"}}),
+        ["llamacpp"],
+        model={"uri": "hf://org/tiny@" + "0" * 40},
+        optimization={"resources": {"limits": {"memory": "2Gi"}}},
+    ),
     "job-own-registry": lambda: job(EXTERNAL),
     "serving-own-registry": lambda: serving(image_volumes=True, settings=EXTERNAL, placement={"replicas": 1}),
     "serving-own-registry-init-container": lambda: serving(
         image_volumes=False, settings=EXTERNAL, placement={"replicas": 1}
+    ),
+    "serving-language": lambda: serving(image_volumes=True, group=LANGUAGE, placement={"replicas": 1}),
+    "serving-language-init-container": lambda: serving(
+        image_volumes=False, group=LANGUAGE, placement={"replicas": 1}, runtime={"resources": {"limits": {"cpu": "2"}}}
     ),
     "serving-npu": lambda: serving(image_volumes=True, group=NPU, placement={"fallback": "Allow"}),
     "serving-each-jetson": lambda: serving(image_volumes=True, group=JETSON, placement={"mode": "PerNode"}),

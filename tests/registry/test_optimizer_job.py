@@ -10,6 +10,7 @@ from skerry.api import jobcontract as contract
 from skerry.api.artifact import VariantFacts
 from skerry.api.jobcontract import ExitCode
 from skerry.api.reasons import JobReason
+from skerry.cli.main import run as cli
 from skerry.optimizer import measure
 from skerry.optimizer.job import LineReporter, run
 from skerry.optimizer.report import Report
@@ -83,7 +84,12 @@ def test_from_the_registry_into_the_registry(
     assert facts.provenance.source_uri == model
     assert facts.provenance.source_sha256 == result.source_sha256
     assert (variant / facts.model_file).stat().st_size > 0
-    document = fetched(registry, result.report_artifact, tmp_path / "report") / "report.json"
-    report = Report.model_validate_json(document.read_text(encoding="utf-8"))
+    published = fetched(registry, result.report_artifact, tmp_path / "report")
+    assert sorted(path.name for path in published.iterdir()) == ["report.html", "report.json", "report.md"]
+    report = Report.model_validate_json((published / "report.json").read_text(encoding="utf-8"))
+    assert facts.name in (published / "report.html").read_text(encoding="utf-8")
+    here = result.report_artifact.replace(PULL, f"{registry.address}/models/vision/digits")
+    assert cli(["report", here, "--insecure", "--out", str(tmp_path / "report.html")]) == 0
+    assert (tmp_path / "report.html").read_bytes() == (published / "report.html").read_bytes()
     assert (report.chosen, report.reason) == (facts.name, "Succeeded")
     assert len(result.termination_message()) <= contract.TERMINATION_MESSAGE_LIMIT

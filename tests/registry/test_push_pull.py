@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from skerry.api.artifact import REPORT_ARTIFACT_TYPE as REPORT
 from skerry.api.jobcontract import ENV_CA_BUNDLE, ENV_INSECURE_REGISTRIES, ENV_SOURCE_CREDENTIALS, ExitCode
 from skerry.api.machines import architecture
 from skerry.store import image
@@ -24,7 +25,7 @@ from skerry.store.errors import (
     UnreachableError,
 )
 from skerry.store.fetch import fetch
-from skerry.store.image import Layer, Pushed
+from skerry.store.image import Document, Layer, Pushed
 from skerry.store.references import Reference
 from skerry.store.registry import Registry
 from skerry.store.settings import Credentials, Login, StoreSettings
@@ -137,11 +138,13 @@ def test_equal_weights_are_stored_once(registry: RunningRegistry, model: dict[st
 
 def test_a_document_is_read_back_but_not_mounted(registry: RunningRegistry, tmp_path: Path) -> None:
     reference = registry.reference("models/a:1-report")
-    digest = image.push_document(
-        b'{"candidates": []}',
-        "report.json",
+    digest = image.push_documents(
+        [
+            Document("report.json", REPORT, b'{"candidates": []}'),
+            Document("report.html", "text/html", b"<!DOCTYPE html>"),
+        ],
         reference,
-        artifact_type="application/vnd.skerry.report.v1+json",
+        artifact_type=REPORT,
         settings=registry.settings,
         credentials=NOBODY,
         work=tmp_path,
@@ -153,6 +156,8 @@ def test_a_document_is_read_back_but_not_mounted(registry: RunningRegistry, tmp_
         image.assert_mountable(manifest, reference.uri)
     image.pull(reference, tmp_path / "out", settings=registry.settings, credentials=NOBODY)
     assert (tmp_path / "out" / "report.json").read_bytes() == b'{"candidates": []}'
+    assert (tmp_path / "out" / "report.html").read_bytes() == b"<!DOCTYPE html>"
+    assert [layer["mediaType"] for layer in manifest["layers"]] == [REPORT, "text/html"]
 
 
 def test_what_oras_pushes_is_fetched(
@@ -181,11 +186,10 @@ def test_what_oras_pushes_is_fetched(
 
 def test_oras_reads_what_we_push(registry: RunningRegistry, tmp_path: Path) -> None:
     oras = pytest.importorskip("oras.client")
-    image.push_document(
-        b"{}",
-        "report.json",
+    image.push_documents(
+        [Document("report.json", REPORT, b"{}")],
         registry.reference("models/r:1"),
-        artifact_type="application/vnd.skerry.report.v1+json",
+        artifact_type=REPORT,
         settings=registry.settings,
         credentials=NOBODY,
         work=tmp_path,

@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,19 @@ REGISTRY = f"registry.{SYSTEM}:5000"
 Document = dict[str, Any]
 
 
-def install(cluster: Cluster, *more: str) -> None:
-    """Install Skerry, or bring it to this checkout's state, with more words for Helm."""
+def install(cluster: Cluster, *more: str, tools: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Install Skerry, or bring it to this checkout's state.
+
+    Args:
+        cluster: The cluster.
+        more: More words for Helm.
+        tools: Images beside the essential ones, each with the nodes that get it; none: all.
+    """
     images = cluster.images()
     cluster.load(images.values())
+    for name, nodes in (tools or {}).items():
+        images |= cluster.images(name)
+        cluster.load([images[name]], nodes)
     values = [word for name, image in images.items() for word in ("--set", f"images.{name}={image}")]
     chart = ROOT / "charts" / "skerry"
     command = ("upgrade", "--install", "skerry", chart, "--namespace", SYSTEM, "--create-namespace")

@@ -30,13 +30,13 @@ def edge_model(name: str, uri: str = GOOD, **spec: Any) -> Document:
     }
 
 
-def edge_deployment(name: str, model: str, replicas: int = 1) -> Document:
-    """Return an EdgeDeployment."""
+def edge_deployment(name: str, model: str, replicas: int = 1, **placement: Any) -> Document:
+    """Return an EdgeDeployment with a placement that may say more."""
     return {
         "apiVersion": "skerry.dev/v1alpha1",
         "kind": "EdgeDeployment",
         "metadata": {"name": name},
-        "spec": {"modelName": model, "placement": {"replicas": replicas}},
+        "spec": {"modelName": model, "placement": {"replicas": replicas, **placement}},
     }
 
 

@@ -71,13 +71,23 @@ imagePullSecrets:
 {{- $read = printf "registry-nodes.%s.svc:5000" .Release.Namespace -}}
 {{- $insecure = concat $insecure (list $push (printf "registry.%s:5000" .Release.Namespace) $pull $read) -}}
 {{- end -}}
+{{- $tools := dict -}}
+{{- range $group := list "llamacpp" "litert" "mlx" "olive" "qnn" -}}
+{{- $_ := set $tools $group (include "skerry.image" (dict "root" $ "name" (printf "optimizer-%s" $group))) -}}
+{{- end -}}
+{{- with index .Values.images "optimizer-tensorrt" -}}
+{{- $_ := set $tools "tensorrt" . -}}
+{{- end -}}
 {{- dict
   "optimizerImage" (include "skerry.image" (dict "root" . "name" "optimizer"))
+  "toolImages" $tools
   "serverImage" (include "skerry.image" (dict "root" . "name" "server"))
+  "serverImages" (dict "LlamaCpp" (include "skerry.image" (dict "root" . "name" "server-llamacpp")))
   "imagePullPolicy" .Values.images.pullPolicy
   "imagePullSecrets" .Values.images.pullSecrets
   "allowHttp" .Values.sources.allowHttp
   "caBundle" .Values.sources.caBundle
+  "huggingFaceEndpoint" .Values.sources.huggingFaceEndpoint
   "imageVolumes" .Values.imageVolumes
   "optimizerResources" .Values.optimizer.resources
   "serverResources" .Values.server.resources

@@ -145,6 +145,9 @@ class Tool(ApiModel):
         reads: Formats of source models that it can work on.
         tries: Formats for which its recipes are tried though nobody asked for them; empty: all that it reads.
         runs: Frameworks that its module loads models in.
+        converts: Formats of source models of which its group makes ONNX models before all else.
+        serves: Devices on which Skerry's servers run its frameworks, in their words.
+        devices: Devices that it can load them on to measure them, in the frameworks' words.
         recipes: What it can make.
     """
 
@@ -155,6 +158,9 @@ class Tool(ApiModel):
     reads: list[ModelFormat] = Field(default_factory=list)
     tries: list[ModelFormat] = Field(default_factory=list)
     runs: list[Framework] = Field(default_factory=list)
+    converts: list[ModelFormat] = Field(default_factory=list)
+    serves: list[str] = Field(default_factory=list)
+    devices: list[str] = Field(default_factory=lambda: ["CPU"])
     recipes: list[Recipe] = Field(default_factory=list)
 
 

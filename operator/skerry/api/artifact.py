@@ -10,11 +10,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from skerry.api.meta import Sha256, ShortText, StatusModel, Timestamp
-from skerry.api.types import EvaluationMetric, Figures, Framework, Precision, Requirements, Technique, Tensors
+from skerry.api.types import (
+    EvaluationMetric,
+    Figures,
+    Framework,
+    Host,
+    Precision,
+    Requirements,
+    Technique,
+    Tensors,
+)
 
 FACTS_FILE = "skerry.json"
 ARTIFACT_TYPE = "application/vnd.skerry.model.v1"
 REPORT_ARTIFACT_TYPE = "application/vnd.skerry.report.v1+json"
+PROGRESS_ARTIFACT_TYPE = "application/vnd.skerry.progress.v1+json"
+RECORD_MEDIA_TYPE = "application/vnd.skerry.record.v1+json"
 SOURCE_ARTIFACT_TYPE = "application/vnd.skerry.source.v1"
 DATA_ARTIFACT_TYPE = "application/vnd.skerry.data.v1"
 
@@ -22,6 +33,8 @@ ANNOTATION_FRAMEWORK = "skerry.dev/framework"
 ANNOTATION_PRECISION = "skerry.dev/precision"
 ANNOTATION_TECHNIQUE = "skerry.dev/technique"
 ANNOTATION_ACCELERATOR = "skerry.dev/accelerator"
+ANNOTATION_CANDIDATE = "skerry.dev/candidate"
+ANNOTATION_CALIBRATION_DIGEST = "skerry.dev/calibration-digest"
 ANNOTATION_SOURCE_DIGEST = "skerry.dev/source-digest"
 
 
@@ -33,6 +46,14 @@ class Provenance(StatusModel):
     created_at: Timestamp = Field(description="When the variant was made.")
     skerry_version: ShortText = Field(description="Version of Skerry that made it.")
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that made it, by package.")
+    options: dict[str, str] = Field(default_factory=dict, description="Options of the technique that were given.")
+    calibration_sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the data that it was calibrated with; absent where there was none."
+    )
+    evaluation_sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the data that its accuracy was measured on; absent where there was none."
+    )
+    host: Host | None = Field(default=None, description="Where its figures were measured.")
 
 
 class VariantFacts(StatusModel):

@@ -113,6 +113,6 @@ class OptimizationJobStatus(StatusModel):
         default=None, description="The published variant, pinned by digest."
     )
     report_artifact: Annotated[str, Field(max_length=1024)] | None = Field(
-        default=None, description="The full report as JSON, pinned by digest."
+        default=None, description="The full report as JSON, HTML and Markdown, pinned by digest."
     )
     host: Host | None = Field(default=None, description="Where the figures were measured.")

@@ -70,6 +70,7 @@ class DeploymentReason(StrEnum):
     SERVING = "Serving"
     MODEL_NOT_FOUND = "ModelNotFound"
     WAITING_FOR_MODEL = "WaitingForModel"
+    NO_SERVER_IMAGE = "NoServerImage"
     WAITING_FOR_ACCELERATOR = "WaitingForAccelerator"
     NO_SPARE_ACCELERATOR = "NoSpareAccelerator"
     DOES_NOT_FIT = "DoesNotFit"

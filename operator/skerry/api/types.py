@@ -14,11 +14,11 @@ from skerry.api.meta import (
     ShortText,
     StatusModel,
     Text,
-    Uri,
     cel,
     list_atomic,
     list_map,
 )
+from skerry.api.uris import SHA256_RULE, SourceUri
 
 
 class ModelFormat(StrEnum):
@@ -181,54 +181,32 @@ class TensorType(StrEnum):
     BYTES = "BYTES"
 
 
-_SCHEME_RULE = (
-    "self.startsWith('oci://') || self.startsWith('https://') || self.startsWith('http://') || "
-    "self.startsWith('pvc://')"
-)
-_OCI_RULE = (
-    "!self.startsWith('oci://') || self.matches('^oci://[^/@?#]+(/[a-z0-9._-]+)+(:[A-Za-z0-9_][A-Za-z0-9._-]*)?"
-    "(@sha256:[0-9a-f]{64})?$') && self.matches('/[^/]*[:@][^/]*$')"
-)
-_PVC_RULE = (
-    "!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+$') && "
-    "!self.matches('(^|/)[.][.](/|$)')"
-)
-_HTTP_RULE = "!self.matches('^https?://') || self.matches('^https?://[^/@]+/.+$')"
-_URI_RULES = cel(
-    (
-        _SCHEME_RULE,
-        "the URI scheme must be oci://, https://, http:// or pvc:// (s3:// and hf:// are not supported yet)",
-    ),
-    (_OCI_RULE, "an oci:// URI must look like oci://REGISTRY[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST"),
-    (_PVC_RULE, "a pvc:// URI must look like pvc://CLAIM/PATH, with no .. in the path"),
-    (_HTTP_RULE, "an https:// URI must look like https://HOST/PATH, without credentials (use credentialsSecretName)"),
-)
-_SHA256_RULE = (
-    "!self.uri.matches('^(https?|pvc)://') || has(self.sha256)",
-    "sha256 is required for https://, http:// and pvc:// URIs: only it tells whether the right bytes arrived",
-)
-
-_SourceUri = Annotated[Uri, Field(json_schema_extra=_URI_RULES)]
-
-
 class ModelSource(ApiModel):
     """Where the model is and how to be sure that it is the right one."""
 
-    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+    model_config = ConfigDict(json_schema_extra=cel(SHA256_RULE))
 
-    uri: _SourceUri = Field(
-        description="Where the model is: oci://registry/repository:tag, https://host/path, or pvc://claim/path."
+    uri: SourceUri = Field(
+        description=(
+            "Where the model is: oci://registry/repository:tag, https://host/path, s3://bucket/key "
+            "(s3://bucket/folder/ for a folder), hf://organization/name@commit (…@commit/path for a part of it), or pvc://claim/path."
+        )
     )
     sha256: Sha256 | None = Field(
         default=None,
-        description="SHA-256 of the model file, or of a folder's sorted listing; required for https, http and pvc.",
+        description=(
+            "SHA-256 of the model file, or of a folder's sorted listing; required for https, http, s3 and pvc. "
+            "`skerry digest` prints it."
+        ),
     )
     format: ModelFormat = Field(default=ModelFormat.AUTO, description="Format of the model; Auto looks into the file.")
     credentials_secret_name: ObjectName | None = Field(
         default=None,
         description=(
-            "Secret in the same namespace with the credentials to read the source: type "
-            "kubernetes.io/dockerconfigjson for oci://, kubernetes.io/basic-auth for https://."
+            "Secret in the same namespace with the credentials to read the source, and the data: type "
+            "kubernetes.io/dockerconfigjson for oci://, kubernetes.io/basic-auth for https://; the keys "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL, all "
+            "optional, for s3://; the key HF_TOKEN for hf://."
         ),
     )
 
@@ -246,10 +224,12 @@ _LABELS: Final = (
 class CalibrationData(ApiModel):
     """Samples that quantization looks at; never used to measure."""
 
-    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+    model_config = ConfigDict(json_schema_extra=cel(SHA256_RULE))
 
-    uri: _SourceUri = Field(description=_DATA)
-    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
+    uri: SourceUri = Field(description=_DATA)
+    sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the file; required for https, http, s3 and pvc."
+    )
     format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
     max_samples: int = Field(default=300, ge=1, le=100_000, description="How many samples are used at the most.")
 
@@ -257,10 +237,12 @@ class CalibrationData(ApiModel):
 class EvaluationData(ApiModel):
     """Samples on which accuracy is measured."""
 
-    model_config = ConfigDict(json_schema_extra=cel(_SHA256_RULE))
+    model_config = ConfigDict(json_schema_extra=cel(SHA256_RULE))
 
-    uri: _SourceUri = Field(description=f"{_DATA} {_LABELS}")
-    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the file; required for https, http and pvc.")
+    uri: SourceUri = Field(description=f"{_DATA} {_LABELS}")
+    sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the file; required for https, http, s3 and pvc."
+    )
     format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
     metric: EvaluationMetric | None = Field(
         default=None,

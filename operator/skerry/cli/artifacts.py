@@ -39,7 +39,9 @@ Origin = Annotated[
 ]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write; empty or new.", show_default=False)]
 Kind = Annotated[Content, typer.Option("--type", help="Whether it is a model, or data to calibrate or evaluate with.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="The registry speaks plain HTTP.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="The registry (S3 endpoint, mirror of the hub) speaks plain HTTP.")
+]
 Username = Annotated[str | None, typer.Option("--username", "-u", help="User; needs --password-stdin.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 CredentialsFile = Annotated[
@@ -191,12 +193,17 @@ def _files(source: Path) -> dict[str, Path]:
 
 def settings_for(reference: "Reference", *, insecure: bool, ca_file: Path | None, patience: int) -> "StoreSettings":
     """Return the settings of the environment with what the options add."""
+    return settings_with({reference.host} if insecure else set(), ca_file=ca_file, patience=patience)
+
+
+def settings_with(insecure: set[str], *, ca_file: Path | None, patience: int) -> "StoreSettings":
+    """Return the settings of the environment with what the options add, and with hosts that speak plain HTTP."""
     from skerry.store.settings import StoreSettings  # noqa: PLC0415 - lazy
 
     found = StoreSettings.from_env(os.environ)
     return replace(
         found,
-        insecure=found.insecure | ({reference.host} if insecure else set()),
+        insecure=found.insecure | insecure,
         ca_bundle=ca_file.read_text(encoding="utf-8", errors="replace") if ca_file else found.ca_bundle,
         patience_seconds=float(patience),
     )

@@ -14,6 +14,8 @@ import typer
 from skerry.cli import accelerators, artifacts
 from skerry.cli.errors import INTERRUPTED, CommandError, exit_code
 from skerry.cli.optimize import optimize
+from skerry.cli.plan import plan
+from skerry.cli.report import report
 from skerry.store.errors import StoreError
 
 _USAGE_IN_TYPER = 2
@@ -29,6 +31,8 @@ app.command()(artifacts.push)
 app.command()(artifacts.pull)
 app.command()(artifacts.digest)
 app.command()(optimize)
+app.command()(report)
+app.command()(plan)
 app.add_typer(accelerators.app, name="accelerators")
 
 

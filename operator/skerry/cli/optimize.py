@@ -20,9 +20,17 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="An .onnx file, a folder with one model, or an oci:// or https:// URI.",
+        help="An .onnx file, a folder with one model, or an oci://, https://, s3:// or hf:// URI.",
         show_default=False,
     ),
+]
+ModelDigest = Annotated[
+    str | None,
+    typer.Option("--sha256", metavar="SHA256", help="What `skerry digest` says of the model; others are refused."),
+]
+Format = Annotated[str, typer.Option("--format", help="Format of the model; Auto looks into the file.")]
+Accelerator = Annotated[
+    str, typer.Option("--accelerator", metavar="NAME", help="What to optimize for; see `skerry accelerators`.")
 ]
 Data = Annotated[
     str | None,
@@ -33,6 +41,11 @@ Data = Annotated[
         "`labels`: class ids [N], or targets shaped like the first output.",
     ),
 ]
+DataDigest = Annotated[
+    str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
+]
+DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Npz or Text.")]
+CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Npz or Text.")]
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +53,13 @@ Calibration = Annotated[
         metavar="FILE",
         help="Npz to quantize with: arrays as in --data, without labels. Default: a part of --data.",
     ),
+]
+CalibrationDigest = Annotated[
+    str | None,
+    typer.Option("--calibration-sha256", metavar="SHA256", help="What `skerry digest` says of that data."),
+]
+CalibrationSamples = Annotated[
+    int, typer.Option("--calibration-samples", min=1, help="How many samples of --calibration are used at the most.")
 ]
 Metric = Annotated[
     str | None,
@@ -58,6 +78,7 @@ Gates = Annotated[
         show_default=False,
     ),
 ]
+NoGates = Annotated[bool, typer.Option("--no-gates", help="Let every candidate through.")]
 Objective = Annotated[
     str, typer.Option("--objective", help="What decides among those that pass: a metric, or Balanced.")
 ]
@@ -66,7 +87,8 @@ Candidates = Annotated[
     typer.Option(
         "--candidate",
         metavar="NAME[:OPTION=VALUE,…]",
-        help="Try only this one, as in openvino-int8-ptq; may be given several times. Default: all that fit.",
+        help="Try only this one, as in openvino-int8-ptq; may be given several times. A comma within a value is "
+        "written \\,. Default: all that fit.",
         show_default=False,
     ),
 ]
@@ -93,6 +115,18 @@ Out = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads that models run with. Default: all CPUs.")
 ]
+Workers = Annotated[
+    Path | None,
+    typer.Option(
+        "--workers",
+        metavar="FOLDER",
+        help="Folder with the sockets of workers: tools in images of their own; see the documentation of tools.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what an interrupted run measured into the same --out, on this machine."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")]
 
 
@@ -113,10 +147,19 @@ class Wishes:
     """What the options say, as text."""
 
     model: str
+    sha256: str | None
+    model_format: str
+    accelerator: str
     data: str | None
+    data_sha256: str | None
+    data_format: str
     calibration: str | None
+    calibration_sha256: str | None
+    calibration_format: str
+    calibration_samples: int
     metric: str | None
     gates: tuple[str, ...]
+    no_gates: bool
     objective: str
     candidates: tuple[str, ...]
     shapes: tuple[str, ...]
@@ -124,16 +167,27 @@ class Wishes:
     push: str | None
     out: Path | None
     threads: int | None
+    workers: Path | None
+    resume: bool
     as_json: bool
 
 
 def optimize(  # noqa: PLR0913 - they are the command's options
     model: Model,
     *,
+    sha256: ModelDigest = None,
+    model_format: Format = "Auto",
+    accelerator: Accelerator = "cpu",
     data: Data = None,
+    data_sha256: DataDigest = None,
+    data_format: DataFormat = "Npz",
     calibration: Calibration = None,
+    calibration_sha256: CalibrationDigest = None,
+    calibration_format: CalibrationFormat = "Npz",
+    calibration_samples: CalibrationSamples = 300,
     metric: Metric = None,
     gate: Gates = None,
+    no_gates: NoGates = False,
     objective: Objective = "LatencyP95",
     candidate: Candidates = None,
     shape: Shapes = None,
@@ -141,6 +195,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     push: Push = None,
     out: Out = None,
     threads: Threads = None,
+    workers: Workers = None,
+    resume: Resume = False,
     as_json: Json = False,
     insecure: Insecure = False,
     username: Username = None,
@@ -149,7 +205,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     ca_file: CaFile = None,
     patience: Patience = 30,
 ) -> None:
-    """Optimize a model for this machine's CPU: try candidates, measure each against the original, keep the best.
+    """Optimize a model on this machine: try candidates, measure each against the original, keep the best.
+
+    s3:// takes AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL from the
+    environment, hf:// HF_TOKEN and HF_ENDPOINT.
 
     Exit codes: 0 there is a variant to serve; 1 no candidate passed the gates; 64 an option is wrong; 65 the model or
     the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,
@@ -166,10 +225,19 @@ def optimize(  # noqa: PLR0913 - they are the command's options
 
     wishes = Wishes(
         model=model,
+        sha256=sha256,
+        model_format=model_format,
+        accelerator=accelerator,
         data=data,
+        data_sha256=data_sha256,
+        data_format=data_format,
         calibration=calibration,
+        calibration_sha256=calibration_sha256,
+        calibration_format=calibration_format,
+        calibration_samples=calibration_samples,
         metric=metric,
         gates=tuple(gate or ()),
+        no_gates=no_gates,
         objective=objective,
         candidates=tuple(candidate or ()),
         shapes=tuple(shape or ()),
@@ -177,6 +245,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         push=push,
         out=out,
         threads=threads,
+        workers=workers,
+        resume=resume,
         as_json=as_json,
     )
     access = Access(

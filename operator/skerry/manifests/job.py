@@ -1,6 +1,7 @@
 """The batch Job of an optimization."""
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
@@ -56,9 +57,21 @@ def push_secret(optimization: Document, credentials: dict[str, str]) -> Document
 
 
 def optimization_job(
-    optimization: Document, spec: OptimizationJobSpec, settings: InstallationSettings, entry: AcceleratorEntry
+    optimization: Document,
+    spec: OptimizationJobSpec,
+    settings: InstallationSettings,
+    entry: AcceleratorEntry,
+    tools: Sequence[str],
 ) -> Document:
-    """Return the Job that does an optimization for the accelerator of a catalogue's entry."""
+    """Return the Job that does an optimization for the accelerator of a catalogue's entry.
+
+    Args:
+        optimization: The OptimizationJob.
+        spec: Its spec.
+        settings: What the installation decides.
+        entry: The accelerator.
+        tools: Groups of further tools that it may need; each has an image in the settings.
+    """
     metadata = optimization["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     model = metadata.get("labels", {}).get(labels.MODEL, name)
@@ -103,7 +116,8 @@ def optimization_job(
                     "securityContext": POD_SECURITY,
                     "nodeSelector": selector,
                     "tolerations": tolerations(wanted.tolerations),
-                    "containers": [_container(name, namespace, model, spec, settings, entry)],
+                    **_workers(spec, settings, tools),
+                    "containers": [_container(name, namespace, model, spec, settings, entry, tools)],
                     "volumes": _volumes(name, spec, settings),
                     **image_pull_secrets(settings.image_pull_secrets),
                 },
@@ -117,6 +131,38 @@ def _inputs(spec: OptimizationJobSpec) -> Document:
     return {name: value for name, value in spec.wire().items() if name != "suspend"}
 
 
+def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, tools: Sequence[str]) -> Document:
+    """Return a sidecar for each group of tools that the main container does not have; they share its work folder."""
+    workers: list[Document] = [
+        {
+            "name": f"tools-{group}",
+            "image": settings.tool_images[group],
+            "imagePullPolicy": settings.image_pull_policy,
+            "restartPolicy": "Always",
+            "args": ["--folder", f"{WORK}/{contract.WORKERS_FOLDER}", "--group", group, "--work", WORK],
+            "env": [*environment({"TMPDIR": WORK, "HOME": WORK}), _cpu_limit(f"tools-{group}")],
+            "resources": resources(spec.optimization.resources, settings.optimizer_resources),
+            "securityContext": CONTAINER_SECURITY,
+            "volumeMounts": [{"name": "work", "mountPath": WORK}],
+        }
+        for group in tools
+    ]
+    return {"initContainers": workers} if workers else {}
+
+
+def _cpu_limit(container: str) -> Document:
+    return {
+        "name": contract.ENV_CPU_LIMIT,
+        "valueFrom": {"resourceFieldRef": {"containerName": container, "resource": "limits.cpu"}},
+    }
+
+
+def _mirror(settings: InstallationSettings) -> dict[str, str]:
+    """Return the environment variable with the mirror of the Hugging Face hub; nothing where there is none."""
+    endpoint = settings.hugging_face_endpoint
+    return {contract.ENV_HUB_ENDPOINT: endpoint} if endpoint else {}
+
+
 def _container(
     name: str,
     namespace: str,
@@ -124,6 +170,7 @@ def _container(
     spec: OptimizationJobSpec,
     settings: InstallationSettings,
     entry: AcceleratorEntry,
+    tools: Sequence[str],
 ) -> Document:
     registry = settings.registry
     path = repository(namespace, model, registry.prefix)
@@ -137,12 +184,15 @@ def _container(
         contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
         contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
         **trust(settings),
+        **_mirror(settings),
         contract.ENV_WORK: WORK,
         contract.ENV_PVC_ROOT: CLAIMS,
         contract.ENV_TERMINATION_LOG: TERMINATION_LOG,
         "TMPDIR": WORK,
         "HOME": WORK,
     }
+    if tools:
+        values[contract.ENV_WORKERS] = ",".join(tools)
     mounts: list[Document] = [{"name": "work", "mountPath": WORK}]
     if spec.model.credentials_secret_name:
         values[contract.ENV_SOURCE_CREDENTIALS] = f"{CREDENTIALS}/source"
@@ -161,10 +211,7 @@ def _container(
         "env": [
             *environment(values),
             {"name": contract.ENV_NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-            {
-                "name": contract.ENV_CPU_LIMIT,
-                "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}},
-            },
+            _cpu_limit(CONTAINER),
             {
                 "name": contract.ENV_MEMORY_LIMIT,
                 "valueFrom": {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.memory"}},

@@ -11,6 +11,7 @@ from skerry.api import labels
 from skerry.api.edgedeployment import EdgeDeploymentSpec
 from skerry.api.edgemodel import Variant
 from skerry.api.meta import GROUP
+from skerry.api.types import Framework
 from skerry.manifests.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -33,6 +34,8 @@ MODEL_PATH: Final = "/models/model"
 CREDENTIALS: Final = "/credentials"
 DRAIN_SECONDS: Final = 5
 FINISH_SECONDS: Final = 20
+FINISH_TEXT_SECONDS: Final = 120
+"""For how long a language model may go on with what it has begun to write."""
 START_SECONDS: Final = 600
 _PERIOD: Final = 2
 _THREADS: Final = "SKERRY_SERVER_THREADS"
@@ -223,6 +226,7 @@ def _pod(
 ) -> Document:
     variant, needs = group.variant, group.entry.pod
     reference = (variant.artifact or "").removeprefix(SCHEME)
+    image = settings.serving_image(variant.framework)
     placement = spec.placement
     nodes = {**(placement.node_selector or {}), labels.node_accelerator(variant.accelerator): "true"}
     if group.mark:
@@ -233,7 +237,7 @@ def _pod(
     pod: Document = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": DRAIN_SECONDS + FINISH_SECONDS + DRAIN_SECONDS,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + _finish_seconds(variant) + DRAIN_SECONDS,
         "securityContext": {**POD_SECURITY, **_groups(group)},
         "nodeSelector": nodes,
         "tolerations": tolerations(placement.tolerations),
@@ -261,11 +265,11 @@ def _pod(
             }
         ]
     if image_volumes:
-        image = {"reference": reference, "pullPolicy": "IfNotPresent"}
-        pod["volumes"].append({"name": "model", "image": image})
+        mounted = {"reference": reference, "pullPolicy": "IfNotPresent"}
+        pod["volumes"].append({"name": "model", "image": mounted})
     else:
         pod["volumes"].append({"name": "model", "emptyDir": {"sizeLimit": settings.work_size}})
-        pod["initContainers"] = [_fetcher(reference, settings)]
+        pod["initContainers"] = [_fetcher(reference, settings, image)]
         pod["volumes"] += [{"name": "credentials", "secret": {"secretName": secret}} for secret in secrets]
     return pod
 
@@ -285,9 +289,15 @@ def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
     arguments = ["--model-dir", MODEL_PATH, "--model-name", spec.model_name, "--port", str(PORT)]
     return {
         "name": CONTAINER,
-        "image": settings.server_image,
+        "image": settings.serving_image(group.variant.framework),
         "imagePullPolicy": settings.image_pull_policy,
-        "args": [*arguments, "--grace-seconds", str(FINISH_SECONDS), "--fallback", spec.placement.fallback.value],
+        "args": [
+            *arguments,
+            "--grace-seconds",
+            str(_finish_seconds(group.variant)),
+            "--fallback",
+            spec.placement.fallback.value,
+        ],
         "env": [*environment({**group.entry.pod.env, **given}), *([] if _THREADS in given else [threads])],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": _resources(spec, group, settings),
@@ -302,6 +312,10 @@ def _container(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container
         ],
     }
+
+
+def _finish_seconds(variant: Variant) -> int:
+    return FINISH_TEXT_SECONDS if variant.framework is Framework.LLAMA_CPP else FINISH_SECONDS
 
 
 def artifact_of(pod: Document) -> str:
@@ -319,7 +333,7 @@ def _resources(spec: EdgeDeploymentSpec, group: Group, settings: InstallationSet
     return found
 
 
-def _fetcher(reference: str, settings: InstallationSettings) -> Document:
+def _fetcher(reference: str, settings: InstallationSettings, image: str) -> Document:
     """Return the init container for clusters without image volumes; a pod cannot reach its node's localhost."""
     host, _, path = reference.partition("/")
     registry = settings.registry
@@ -332,7 +346,7 @@ def _fetcher(reference: str, settings: InstallationSettings) -> Document:
         mounts.append({"name": "credentials", "mountPath": CREDENTIALS, "readOnly": True})
     return {
         "name": "fetch",
-        "image": settings.server_image,
+        "image": image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["/opt/skerry/bin/python", "-m", "skerry.store.pull", where, MODEL_PATH],
         "env": environment(values),

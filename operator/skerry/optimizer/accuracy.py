@@ -1,5 +1,6 @@
 """Accuracy: what a candidate's outputs are worth, and how sure that is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from skerry.api.types import EvaluationMetric
 from skerry.optimizer.errors import BadModelError
+from skerry.optimizer.language import Surprise
 from skerry.planning.gates import PERCENT, Comparison
 
 Z95: Final = 1.96
@@ -112,6 +114,33 @@ def compare(metric: EvaluationMetric, candidate: Scored, baseline: Scored, z: fl
     if metric in _IN_PERCENT:
         low, high = max(low, 0.0), min(high, PERCENT)
     return Comparison(baseline.value, candidate.value, min(low, candidate.value), max(high, candidate.value))
+
+
+def compare_perplexity(candidate: Sequence[Surprise], baseline: Sequence[Surprise], z: float = Z95) -> Comparison:
+    """Return a candidate's perplexity with its interval (95 % by default), given the baseline's on the same text.
+
+    The interval comes from resampling the windows: what a candidate costs more or less than the baseline in each.
+
+    Raises:
+        BadModelError: The candidate cuts the text into other windows, or foresees nothing at all.
+    """
+    mine = np.concatenate([part.nll / part.tokens for part in candidate])
+    theirs = np.concatenate([part.nll / part.tokens for part in baseline])
+    if len(mine) != len(theirs):
+        message = (
+            f"its tokenizer cuts the text into {len(mine)} windows, but the unoptimized model's into {len(theirs)}"
+        )
+        raise BadModelError(message)
+    if not np.isfinite(mine).all():
+        message = "the perplexity is not a number"
+        raise BadModelError(message)
+    differences = mine - theirs
+    random = np.random.default_rng(SEED)
+    means = differences[random.integers(0, len(mine), (RESAMPLES, len(mine)))].mean(axis=1)
+    middle, whole = float(differences.mean()), float(np.exp(theirs.mean()))
+    low, high = (middle + z / Z95 * (float(np.quantile(means, end)) - middle) for end in (0.025, 0.975))
+    value = whole * float(np.exp(middle))
+    return Comparison(whole, value, min(whole * float(np.exp(low)), value), max(whole * float(np.exp(high)), value))
 
 
 def _classifies(outputs: Outputs) -> bool:

@@ -4,16 +4,17 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from skerry.api.types import Framework
+from skerry.api.types import Framework, Metric
+from skerry.optimizer import energy
 from skerry.optimizer.backends import runner
-from skerry.optimizer.backends.base import BASELINE_SETTINGS
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.wire import transported
 
@@ -35,16 +36,18 @@ class Round:
         latencies: Milliseconds of each.
         waited: Which part of the round the process's threads were ready to run but had to wait for a CPU, added up over
             the threads: what neighbours on the machine cost. 0 where the kernel does not tell.
+        series: What else was timed of each inference, by metric and in its unit.
     """
 
     latencies: Latencies
     waited: float
+    series: Mapping[Metric, Latencies] = field(default_factory=dict)
 
 
 @transported
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model's file, and how and on which device of its framework it is run."""
+    """What is measured: a model's file, how and on which device of its framework it is run, and how often before."""
 
     name: str
     framework: Framework
@@ -52,6 +55,7 @@ class Subject:
     settings: Mapping[str, str]
     threads: int
     device: str
+    warmups: int = WARMUP_RUNS
 
 
 @transported
@@ -63,6 +67,32 @@ class Start:
     memory_bytes: int
 
 
+class Meter:
+    """Looks at the machine when a round begins, and again when it ends.
+
+    Args:
+        others: Further processes whose waiting counts.
+    """
+
+    def __init__(self, others: Sequence[int] = ()) -> None:
+        self._others = list(others)
+        self._counters = energy.counters()
+        self._energy = [counter.read() for counter in self._counters]
+        self._waited = self._waiting()
+
+    def _waiting(self) -> int:
+        return waited_nanoseconds() + sum(waited_nanoseconds(process) for process in self._others)
+
+    def round(self, latencies: Latencies, series: Mapping[Metric, Latencies] | None = None) -> Round:
+        """Return the round that ends now, with what else was timed of each inference."""
+        waited = max(self._waiting() - self._waited, 0) / 1e6 / float(latencies.sum())
+        found = dict(series or {})
+        if self._counters:
+            used = energy.joules(self._counters, self._energy, [counter.read() for counter in self._counters])
+            found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
+        return Round(latencies, waited, found)
+
+
 class Bench:
     """One loaded model.
 
@@ -70,22 +100,22 @@ class Bench:
         subject: The model.
         inputs: Samples to run in turn.
         warm: File of a one-node ONNX model that is run first: the runtime's own memory and threads, which any model
-            needs, are there before the counting begins.
+            needs, are there before the counting begins. Frameworks that cannot load it have one of their own.
     """
 
     def __init__(self, subject: Subject, inputs: Sequence[Sample], warm: Path) -> None:
         runtime = runner(subject.framework)
-        settings = BASELINE_SETTINGS[subject.framework]
-        first = runtime.load(warm, settings, subject.threads, subject.device)
-        first.infer({WARM_INPUT: np.zeros(1, np.float32)})
+        first = _warmed(runtime, subject, warm)
         before = resident_bytes(subject.model.parent)
         started = time.perf_counter()
         self._session = runtime.load(subject.model, subject.settings, subject.threads, subject.device)
         self._inputs = list(inputs)
         self._session.infer(self._inputs[0])
         seconds = time.perf_counter() - started
-        self.run(WARMUP_RUNS)
+        if subject.warmups:
+            self.run(subject.warmups)
         self._start = Start(seconds, max(resident_bytes(subject.model.parent) - before, 1))
+        del first  # until here its memory is the runtime's own
 
     def start(self) -> Start:
         """Return what starting took."""
@@ -94,43 +124,51 @@ class Bench:
     def run(self, count: int) -> Round:
         """Run so many inferences one after the other."""
         taken = np.empty(count)
-        waited = waited_nanoseconds()
+        meter = Meter()
         inputs, session = self._inputs, self._session
         for index in range(count):
             sample = inputs[index % len(inputs)]
             started = time.perf_counter_ns()
             session.infer(sample)
             taken[index] = (time.perf_counter_ns() - started) / 1e6
-        waited = waited_nanoseconds() - waited
-        return Round(taken, max(waited, 0) / 1e6 / float(taken.sum()))
+        return meter.round(taken)
 
     def outputs(self, samples: Samples) -> npt.NDArray[Any]:
         """Return the first output of every sample, `[N, …]`."""
         return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
 
 
-def waited_nanoseconds() -> int:
-    """Return for how long this process's threads have been ready to run without a CPU, since they began."""
+def _warmed(runtime: Backend, subject: Subject, onnx: Path) -> Session:
+    """Return a session of a one-node model that was run once."""
+    if isinstance(runtime, OwnWarmUp):
+        return runtime.warm(subject.threads, subject.device)
+    session = runtime.load(onnx, BASELINE_SETTINGS[subject.framework], subject.threads, subject.device)
+    session.infer({WARM_INPUT: np.zeros(1, np.float32)})
+    return session
+
+
+def waited_nanoseconds(process: int | str = "self") -> int:
+    """Return for how long a process's threads have been ready to run without a CPU, since they began."""
     total = 0
-    for thread in Path("/proc/self/task").iterdir():
+    for thread in Path(f"/proc/{process}/task").iterdir():
         with contextlib.suppress(OSError, IndexError):  # the thread ended meanwhile, or the kernel keeps no such count
             total += int((thread / "schedstat").read_text(encoding="ascii").split()[1])
     return total
 
 
-def resident_bytes(model_folder: Path) -> int:
-    """Return this process's private resident memory, and the pages of the model's files that are mapped.
+def resident_bytes(model_folder: Path, process: int | str = "self") -> int:
+    """Return a process's private resident memory, and the pages of the model's files that it has mapped.
 
     Pages of the runtime's libraries are left out: all processes of a node share them, and no model adds to them.
     """
     total = 0
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines():
         words = line.split()
         if words and words[0] in _COUNTED:
             total += int(words[1]) * _KIB
     prefix = os.fspath(model_folder.resolve()) + "/"
     of_model = False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in Path(f"/proc/{process}/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
         words = line.split(maxsplit=5)
         if not words[0].endswith(":"):
             of_model = len(words) > 5 and words[5].startswith(prefix)  # noqa: PLR2004 - the path of a mapping

@@ -3,7 +3,7 @@
 import math
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,15 +19,18 @@ from skerry.api.types import (
     Host,
     Metric,
     MetricFigure,
+    Objective,
     Precision,
     Requirements,
     Technique,
+    TensorFacts,
     Verdict,
     WhenNoneQualifies,
 )
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
-from skerry.optimizer.report import CandidateReport, DataReport, HostReport, Report
+from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
@@ -78,15 +81,7 @@ def conclude(
 ) -> Outcome:
     """Choose, and write the chosen variant's files below the folder."""
     spec = inputs.spec
-    points = [
-        Point(
-            tried.result.name,
-            {measured.metric: measured.value for measured in tried.measurements},
-            tried.result.verdict is Verdict.PASSED,
-        )
-        for tried in found.tried
-        if tried.made is not None
-    ]
+    points = [tried.point for tried in found.tried if tried.point is not None]
     front = pareto(points, found.ground.meaning)
     for tried in found.tried:
         tried.result = tried.result.model_copy(update={"pareto": tried.result.name in front})
@@ -101,21 +96,22 @@ def conclude(
         _lay_out(facts, _files(winner.folder), target)
     elif spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE and (subject.framework in inputs.entry.devices):
         reason = JobReason.BASELINE_ONLY
-        message = f"no candidate passed the gates, so the unoptimized model is served. {_failures(found)}"
+        message = ", so the unoptimized model is served. ".join(_unchosen(found, points, spec.objective))
         facts = _baseline_facts(inputs, found, origin, now)
         _lay_out(facts, _renamed(found.ground.inspected.source), target)
     else:
-        reason, message = JobReason.GATES_FAILED, f"no candidate passed the gates. {_failures(found)}"
+        reason, message = JobReason.GATES_FAILED, ". ".join(_unchosen(found, points, spec.objective))
         if spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE:
             message += (
                 f"; the unoptimized model cannot be served: {subject.framework} does not run on {spec.accelerator}"
             )
-    host = Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=spec.accelerator)
+    host = _host(inputs, origin)
     report = Report(
         skerry_version=version(),
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
+        spec=spec,
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -146,12 +142,26 @@ def conclude(
 
 def _success(winner: Tried) -> str:
     figures = {figure.name: figure for figure in winner.result.metrics}
-    latency = figures[Metric.LATENCY_P95]
-    faster = float(latency.baseline or 0) / float(latency.value)
-    text = f"{winner.result.name} is {faster:.1f}x as fast at p95: {latency.value} ms against {latency.baseline} ms"
+    latency = figures.get(Metric.LATENCY_P95)
+    if latency is None:
+        size = figures[Metric.ARTIFACT_SIZE]
+        text = f"{winner.result.name} has {size.value} MiB against {size.baseline} MiB, its speed is not known"
+    else:
+        faster = float(latency.baseline or 0) / float(latency.value)
+        text = f"{winner.result.name} is {faster:.1f}x as fast at p95: {latency.value} ms against {latency.baseline} ms"
     if (accuracy := figures.get(Metric.ACCURACY)) is not None:
         text += f", accuracy {accuracy.value} against {accuracy.baseline} {accuracy.unit}".rstrip()
     return text
+
+
+def _unchosen(found: Found, points: Sequence[Point], objective: Objective) -> tuple[str, str]:
+    """Return why nothing was chosen, and what to do."""
+    passed = {point.name for point in points if point.passed}
+    if not passed:
+        return "no candidate passed the gates", _failures(found)
+    remarks = dict.fromkeys(tried.result.message for tried in found.tried if tried.result.name in passed)
+    why = f"no candidate that passed the gates has a figure for the objective {objective}"
+    return why, f"{'; '.join(filter(None, remarks))}. Choose the objective Accuracy, ArtifactSize or Balanced"
 
 
 _ADVICE: Final = "Loosen the gates, or choose to serve the unoptimized model where none qualifies (ServeBaseline)"
@@ -179,8 +189,10 @@ def _failures(found: Found) -> str:
     return f"Nearest was {nearest.result.name}: {nearest.result.message}. Missed gates: {each}. {_ADVICE}"
 
 
-def _requires(inputs: Inputs, execution: str) -> Requirements:
-    """Return what a node must have to run a variant as it was measured here."""
+def _requires(inputs: Inputs, execution: str, elsewhere: str = "") -> Requirements:
+    """Return what a node must have to run a variant as it was measured here, or on another architecture."""
+    if elsewhere:
+        return Requirements(architecture=elsewhere, cpu_features=[])
     wanted: list[str] = []
     if execution == "INT8":
         best = native_int8(inputs.entry, inputs.cpu)
@@ -191,14 +203,25 @@ def _requires(inputs: Inputs, execution: str) -> Requirements:
     return Requirements(architecture=architecture(), cpu_features=wanted)
 
 
-def _provenance(origin: Origin, now: datetime, tools: dict[str, str]) -> Provenance:
+def _provenance(
+    inputs: Inputs, origin: Origin, now: datetime, tools: dict[str, str], options: dict[str, str]
+) -> Provenance:
+    data = origin.calibration or origin.evaluation  # a part of the latter, where there is nothing of its own
     return Provenance(
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
         created_at=now,
         skerry_version=version(),
         tools=tools,
+        options=options,
+        calibration_sha256=data[1] if data else None,
+        evaluation_sha256=origin.evaluation[1] if origin.evaluation else None,
+        host=_host(inputs, origin),
     )
+
+
+def _host(inputs: Inputs, origin: Origin) -> Host:
+    return Host(node=origin.node, cpu_model=inputs.cpu.model, accelerator=inputs.spec.accelerator)
 
 
 def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, now: datetime) -> VariantFacts:
@@ -216,13 +239,23 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         model_file=made.model_file,
         device=inputs.entry.devices[result.framework],
         settings=dict(made.settings),
-        inputs=model.inputs,
-        outputs=model.outputs,
-        requires=_requires(inputs, made.execution_precision),
+        inputs=_batched(model.inputs, one_by_one=made.one_by_one),
+        outputs=_batched(model.outputs, one_by_one=made.one_by_one),
+        requires=_requires(inputs, made.execution_precision, made.architecture),
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
-        provenance=_provenance(origin, now, dict(made.tools)),
+        provenance=_provenance(inputs, origin, now, dict(made.tools), dict(winner.planned.request.options)),
     )
+
+
+def _batched(tensors: Sequence[TensorFacts], *, one_by_one: bool) -> list[TensorFacts]:
+    """Return the facts of tensors, a free batch as 1 where nothing else can be run."""
+    if not one_by_one:
+        return list(tensors)
+    return [
+        tensor.model_copy(update={"shape": [1, *tensor.shape[1:]]}) if tensor.shape[:1] == [-1] else tensor
+        for tensor in tensors
+    ]
 
 
 def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime) -> VariantFacts:
@@ -243,7 +276,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         requires=_requires(inputs, "FP32"),
         evaluation_metric=found.ground.metric,
         metrics=baseline_result(found.baseline, found.ground).metrics,
-        provenance=_provenance(origin, now, {}),
+        provenance=_provenance(inputs, origin, now, {}, {}),
     )
 
 
@@ -335,6 +368,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
         size_bytes=baseline.size_bytes,
+        latency_histogram=latency_histogram(baseline.timings),
     )
 
 
@@ -345,6 +379,12 @@ def _candidate_report(tried: Tried) -> CandidateReport:
         options=tried.planned.request.options,
         settings=dict(tried.made.settings) if tried.made else {},
         tools=dict(tried.made.tools) if tried.made else {},
+        tool_metrics=dict(tried.made.tool_metrics) if tried.made else {},
         size_bytes=tried.size_bytes,
         seconds_to_make=round(tried.seconds, 2),
+        latency_histogram=tried.histogram,
+        sensitivity=[
+            LayerSensitivity(name=name, degradation=percent)
+            for name, percent in (tried.made.sensitivity if tried.made else ())
+        ],
     )

@@ -6,12 +6,13 @@ from typing import Final
 from skerry.api.types import ModelFormat
 from skerry.optimizer.errors import BadModelError, UnsupportedFormatError
 
-SUPPORTED: Final = "ONNX (.onnx) and OpenVINO IR (.xml with .bin)"
+SUPPORTED: Final = "ONNX (.onnx), OpenVINO IR (.xml with .bin) and TFLite (.tflite)"
 _HEAD_BYTES: Final = 512
 _SHOWN_FILES: Final = 10
+_TFLITE_MAGIC: Final = b"TFL3"
+_TFLITE_MAGIC_AT: Final = 4
 _OTHER_FORMATS: Final = (
     (0, b"GGUF", "GGUF"),
-    (4, b"TFL3", "TFLite"),
     (8, b'{"', "SafeTensors"),
     (0, b"\x89HDF", "Keras (HDF5)"),
     (0, b"PK\x03\x04", "a zip archive, as PyTorch, Keras and NumPy write them"),
@@ -44,7 +45,7 @@ def locate(path: Path, wanted: ModelFormat) -> tuple[Path, ModelFormat]:
 
 def _main_file(folder: Path) -> Path:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    mains = [file for file in files if file.suffix in {".onnx", ".xml"}]
+    mains = [file for file in files if file.suffix in {".onnx", ".xml", ".tflite"}]
     if len(mains) == 1:
         return mains[0]
     if len(files) == 1:
@@ -52,7 +53,8 @@ def _main_file(folder: Path) -> Path:
     shown = mains or files
     names = ", ".join(file.relative_to(folder).as_posix() for file in shown[:_SHOWN_FILES])
     more = f" and {len(shown) - _SHOWN_FILES} more" if len(shown) > _SHOWN_FILES else ""
-    message = f"the folder must hold one model file (.onnx, or .xml with .bin), but holds {names or 'nothing'}{more}"
+    held = f"{names or 'nothing'}{more}"
+    message = f"the folder must hold one model file (.onnx, .tflite, or .xml with .bin), but holds {held}"
     raise BadModelError(message)
 
 
@@ -66,6 +68,8 @@ def _format_of(path: Path) -> ModelFormat:
         if head.lstrip().lower().startswith(start):
             message = f"{path.name} is {name}"
             raise BadModelError(message)
+    if head[_TFLITE_MAGIC_AT:].startswith(_TFLITE_MAGIC):
+        return ModelFormat.TFLITE
     for offset, magic, name in _OTHER_FORMATS:
         if head[offset : offset + len(magic)] == magic:
             message = f"{path.name} looks like {name}; the formats supported now are {SUPPORTED}"

@@ -70,13 +70,18 @@ def death(what: str, exit_code: int | None) -> OptimizationError:
 
     Args:
         what: What the process was doing.
-        exit_code: Its exit code, or minus the signal that killed it.
+        exit_code: Its exit code, or minus the signal that killed it; None when the worker that it ran in is gone.
     """
+    if exit_code is None:
+        return ChildDiedError(
+            f"{what}: the worker that it ran in ended, most likely because memory ran out; raise the memory limit in "
+            "spec.optimization.resources"
+        )
     if exit_code == -signal.SIGKILL:
         return OutOfMemoryError(
             f"{what}: the process was killed, most likely because memory ran out; "
             "raise the memory limit in spec.optimization.resources"
         )
-    if exit_code is not None and exit_code < 0:
+    if exit_code < 0:
         return ChildDiedError(f"{what}: the process crashed with {signal.Signals(-exit_code).name}")
     return ChildDiedError(f"{what}: the process ended with exit code {exit_code} and without an answer")

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -72,6 +72,10 @@ def _reader(found: ModelFormat) -> Reader:
         from skerry.optimizer.onnx_source import OnnxReader  # noqa: PLC0415 - heavy
 
         return OnnxReader()
+    if found is ModelFormat.TFLITE:
+        from skerry.optimizer.tflite_source import TfliteReader  # noqa: PLC0415 - heavy
+
+        return TfliteReader()
     from skerry.optimizer.openvino_source import OpenVinoReader  # noqa: PLC0415 - heavy
 
     return OpenVinoReader()
@@ -95,7 +99,7 @@ def inspect(path: Path, wanted: ModelFormat, inputs: Sequence[InputShape], folde
     _check_tensors(main.name, content)
     size = sum(file.stat().st_size for file in content.files.values())
     shapes = _shapes(content.inputs, {shape.name: list(shape.shape) for shape in inputs})
-    source = Source(main, found, content.files, content.kind)
+    source = Source(main, found, content.files, content.kind, path if path.is_dir() else None)
     if shapes:
         source = _pinned(reader, source, shapes, folder)
     inferred = reader.load(source.path)
@@ -171,4 +175,4 @@ def _pinned(reader: Reader, source: Source, shapes: Mapping[str, list[int]], fol
         shutil.copyfile(file, files[name])
     target = files[source.path.name]
     reader.pin(source.path, shapes, target)
-    return Source(target, source.format, files, source.kind)
+    return replace(source, path=target, files=files)

@@ -28,6 +28,7 @@ from skerry.optimizer.errors import (
     UnsupportedFormatError,
 )
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
+from skerry.optimizer.toolshed import toolshed
 from skerry.optimizer.transfer import Destination, Transfer
 from skerry.store.errors import AccessError, DigestMismatchError, NotFoundError, StoreError, UnreachableError
 from skerry.store.settings import Credentials, StoreSettings
@@ -79,6 +80,10 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 def _folder(environ: Mapping[str, str], name: str) -> Path | None:
     return Path(value) if (value := environ.get(name)) else None
+
+
+def _words(environ: Mapping[str, str], name: str) -> list[str]:
+    return [word for word in environ.get(name, "").split(",") if word]
 
 
 def _count(environ: Mapping[str, str], name: str) -> int | None:
@@ -161,13 +166,16 @@ def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
         _required(environ, contract.ENV_PULL_REPOSITORY),
         _required(environ, contract.ENV_TAG),
     )
+    work = _required(environ, contract.ENV_WORK)
     here = Surroundings(
-        work=Path(_required(environ, contract.ENV_WORK)),
+        work=Path(work),
         node=environ.get(contract.ENV_NODE, ""),
         threads=threads_here(_count(environ, contract.ENV_CPU_LIMIT)),
         clock=lambda: datetime.now(UTC),
         memory_bytes=_count(environ, contract.ENV_MEMORY_LIMIT),
         catalogue=_catalogue(environ),
+        ledger=transfer.ledger(where, Path(work) / "ledger"),
+        tools=toolshed(Path(work) / contract.WORKERS_FOLDER, _words(environ, contract.ENV_WORKERS)),
     )
     outcome = optimize(spec, transfer, reporter, here)
     for result in outcome.results:

@@ -11,14 +11,16 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from skerry.api.types import Metric, TensorFacts
-from skerry.optimizer.bench import WARM_INPUT, Bench, Latencies, Round, Start, Subject
+from skerry.optimizer.bench import WARM_INPUT, WARMUP_RUNS, Bench, Latencies, Round, Start, Subject
 from skerry.optimizer.child import HERE, Place, Remote
 from skerry.optimizer.data import DTYPES, Array, Sample, Samples
+from skerry.optimizer.language_bench import WARMUP_RUNS as LANGUAGE_WARMUP_RUNS
+from skerry.optimizer.language_bench import LanguageBench, Texts
 from skerry.planning.gates import Comparison
 
 MIB: Final = 1 << 20
@@ -28,6 +30,8 @@ MAX_ROUNDS: Final = 80
 MIN_ROUNDS: Final = 6
 ROUND_SECONDS: Final = 0.05
 MIN_RUNS: Final = 10
+MIN_RUNS_IF_SLOW: Final = 3
+SLOW_MILLISECONDS: Final = 200.0
 MAX_RUNS: Final = 500
 BUDGET_SECONDS: Final = 60.0
 INPUTS: Final = 64
@@ -41,17 +45,53 @@ _STATISTICS: Final[Mapping[Metric, Callable[[Latencies], float]]] = {
     Metric.LATENCY_P99: lambda ms: float(np.percentile(ms, 99)),
     Metric.THROUGHPUT: lambda ms: 1000.0 * len(ms) / float(ms.sum()),
 }
-TIMED: Final = tuple(_STATISTICS)
+TIMED: Final = (
+    *_STATISTICS,
+    Metric.TIME_TO_FIRST_TOKEN,
+    Metric.PROMPT_THROUGHPUT,
+    Metric.GENERATION_THROUGHPUT,
+    Metric.ENERGY_PER_INFERENCE,
+)
 _PERCENTILES: Final = (Metric.LATENCY_P50, Metric.LATENCY_P95, Metric.LATENCY_P99)
 STARTED: Final = (Metric.STARTUP_TIME, Metric.MODEL_MEMORY)
 
 
+class Setting(Protocol):
+    """What all measurements of a search share."""
+
+    @property
+    def warmup_runs(self) -> int:
+        """Number of inferences before the first that counts."""
+        ...
+
+    def open(self, what: str, subject: Subject, place: Place) -> Remote[Any]:
+        """Load a model in a process of its own, in a `Bench` or a `LanguageBench`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Conditions:
-    """What all measurements share: the inputs that are run in turn, and the model that warms runtimes up."""
+    """For models of tensors: the inputs that are run in turn, and the model that warms runtimes up."""
 
     inputs: Sequence[Sample]
     warm: Path
+    warmup_runs: int = WARMUP_RUNS
+
+    def open(self, what: str, subject: Subject, place: Place) -> Remote[Any]:
+        """Load a model in a process of its own."""
+        return Remote(what, Bench, subject, list(self.inputs), self.warm, place=place)
+
+
+@dataclass(frozen=True)
+class LanguageConditions:
+    """For language models: the text."""
+
+    texts: Texts
+    warmup_runs: int = LANGUAGE_WARMUP_RUNS
+
+    def open(self, what: str, subject: Subject, place: Place) -> Remote[Any]:
+        """Load a model in a process of its own."""
+        return Remote(what, LanguageBench, subject, self.texts.prompts, place=place)
 
 
 @dataclass(frozen=True)
@@ -72,7 +112,14 @@ class Timings:
 
     def figures(self, metric: Metric) -> list[float]:
         """Return a metric of each round."""
-        return [_STATISTICS[metric](taken.latencies) for taken in self.rounds]
+        if metric in _STATISTICS:
+            return [_STATISTICS[metric](taken.latencies) for taken in self.rounds]
+        return [float(np.median(taken.series[metric])) for taken in self.rounds]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that were timed."""
+        return [*_STATISTICS, *self.rounds[0].series]
 
     def value(self, metric: Metric) -> float:
         """Return the median of a metric over the rounds."""
@@ -118,11 +165,11 @@ def inputs_for(tensors: Sequence[TensorFacts], samples: Samples | None) -> list[
     return [sample]
 
 
-def starts(subject: Subject, conditions: Conditions, *, count: int = STARTS - 1, place: Place = HERE) -> list[Start]:
+def starts(subject: Subject, setting: Setting, *, count: int = STARTS - 1, place: Place = HERE) -> list[Start]:
     """Return what fresh starts took, each in a new process that then ends."""
     found, what = [], f"starting {subject.name}"
     for _ in range(count):
-        with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as bench:
+        with setting.open(what, subject, place) as bench:
             found.append(bench.call("start"))
     return found
 
@@ -136,7 +183,8 @@ def outputs(bench: Remote[Bench], samples: Samples) -> Array:
 
 def runs_and_rounds(milliseconds: float) -> tuple[int, int]:
     """Return how many runs a round has, and how many rounds there may be, for a model of that latency."""
-    runs = int(min(max(1000.0 * ROUND_SECONDS / milliseconds, MIN_RUNS), MAX_RUNS))
+    fewest = MIN_RUNS if milliseconds < SLOW_MILLISECONDS else MIN_RUNS_IF_SLOW
+    runs = int(min(max(1000.0 * ROUND_SECONDS / milliseconds, fewest), MAX_RUNS))
     affordable = int(1000.0 * BUDGET_SECONDS / (2 * runs * milliseconds))
     return runs, min(MAX_ROUNDS, max(MIN_ROUNDS, affordable))
 
@@ -147,16 +195,21 @@ def calmer(waits: Sequence[float]) -> list[int]:
     return sorted(order[: max(len(waits) // 2, MIN_ROUNDS)])
 
 
-def alone(bench: Remote[Bench]) -> Timings:
+def _typical(bench: Remote[Any]) -> float:
+    """Return the milliseconds of a typical inference."""
+    return float(np.median(bench.call("run", MIN_RUNS_IF_SLOW).latencies))
+
+
+def alone(bench: Remote[Any]) -> Timings:
     """Return the calmer rounds of one subject with nothing to compare it with."""
-    runs, most = runs_and_rounds(float(np.median(bench.call("run", MIN_RUNS).latencies)))
+    runs, most = runs_and_rounds(_typical(bench))
     timings = Timings(tuple(bench.call("run", runs) for _ in range(min(FIRST_ROUNDS, most))))
     return timings.picked(calmer([taken.waited for taken in timings.rounds]))
 
 
 def paired(
-    baseline: Remote[Bench],
-    candidate: Remote[Bench],
+    baseline: Remote[Any],
+    candidate: Remote[Any],
     random: np.random.Generator,
     settled: Callable[[Pair], bool],
 ) -> Pair:
@@ -168,7 +221,7 @@ def paired(
         random: Decides who goes first.
         settled: Tells whether the answer is clear; as long as it is not, as many rounds again are taken.
     """
-    slower = max(float(np.median(bench.call("run", MIN_RUNS).latencies)) for bench in (baseline, candidate))
+    slower = max(_typical(bench) for bench in (baseline, candidate))
     runs, most = runs_and_rounds(slower)
     taken: tuple[list[Round], list[Round]] = ([], [])
     wanted = min(FIRST_ROUNDS, most)
@@ -205,7 +258,8 @@ def compare_all_timings(pair: Pair, reference: Mapping[Metric, float]) -> dict[M
 
     Each is estimated from ratios of its own; where noise would put a higher percentile below a lower one, it is raised.
     """
-    found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in TIMED}
+    shared = [metric for metric in pair[0].metrics if metric in pair[1].metrics and metric in reference]
+    found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in shared}
     for lower, higher in itertools.pairwise(_PERCENTILES):
         floor, figure = found[lower], found[higher]
         found[higher] = Comparison(

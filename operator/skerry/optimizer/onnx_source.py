@@ -90,6 +90,15 @@ class OnnxReader:
         return session.output_shapes
 
 
+def files_of(path: Path) -> dict[str, Path]:
+    """Return the files that a model consists of, by their name relative to its folder.
+
+    Raises:
+        BadModelError: It is no ONNX model, or one of them is missing.
+    """
+    return {path.name: path, **_external_files(path, list(_tensors(_parse(path).graph)))}
+
+
 def _parse(path: Path) -> Any:
     try:
         model = onnx.load(str(path), load_external_data=False)

@@ -16,6 +16,7 @@ from skerry.optimizer import child
 from skerry.optimizer.conclude import Origin, Outcome, conclude
 from skerry.optimizer.data import MAX_BYTES
 from skerry.optimizer.errors import BadDataError, ConfigurationError
+from skerry.optimizer.ledger import Ledger, NoLedger
 from skerry.optimizer.search import Reporter, StageClock, search
 from skerry.optimizer.toolshed import Toolshed, toolshed
 from skerry.optimizer.trials import Inputs
@@ -47,6 +48,7 @@ class Surroundings:
         memory_bytes: Memory limit; None when there is none.
         catalogue: The accelerators that can be optimized for.
         tools: Where the tools are.
+        ledger: What was measured before an interruption.
     """
 
     work: Path
@@ -56,6 +58,7 @@ class Surroundings:
     memory_bytes: int | None = None
     catalogue: Catalogue = field(default_factory=catalogue)
     tools: Toolshed = field(default_factory=toolshed)
+    ledger: Ledger = field(default_factory=NoLedger)
 
     @property
     def max_data_bytes(self) -> int:
@@ -109,6 +112,12 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
         threads=here.threads,
         max_data_bytes=here.max_data_bytes,
         tools=here.tools,
+        digests={
+            name: fetched.sha256
+            for name, fetched in (("model", model), ("calibration", calibration), ("evaluation", evaluation))
+            if fetched is not None
+        },
+        ledger=here.ledger,
     )
     found = search(inputs, reporter, here.work / "candidates", clock)
     origin = Origin(

@@ -5,6 +5,7 @@ from typing import Final
 from pydantic import Field
 
 from skerry.api.meta import StatusModel, Timestamp
+from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CandidateResult, EvaluationMetric, Gate, Host, Metric, ModelFacts, Objective
 
 METHOD: Final = (
@@ -40,6 +41,22 @@ class Measurement(StatusModel):
     )
 
 
+class LatencyHistogram(StatusModel):
+    """How long single inferences took, in bins whose edges are spaced evenly in the logarithm."""
+
+    edges: list[float] = Field(description="Edges of the bins in ms, ascending: one more than there are counts.")
+    counts: list[int] = Field(description="Number of inferences in each bin.")
+
+
+class LayerSensitivity(StatusModel):
+    """What quantizing one layer costs."""
+
+    name: str = Field(description="Name of the layer in the source model.")
+    degradation: float = Field(
+        description="By how many percent the output is wrong when this layer alone is quantized."
+    )
+
+
 class CandidateReport(StatusModel):
     """One candidate."""
 
@@ -48,8 +65,17 @@ class CandidateReport(StatusModel):
     options: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, str] = Field(default_factory=dict, description="Settings of the runtime.")
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that made it.")
+    tool_metrics: dict[str, float] = Field(
+        default_factory=dict, description="What the tool itself measured; no part of any verdict."
+    )
     size_bytes: int = 0
     seconds_to_make: float = 0.0
+    latency_histogram: LatencyHistogram | None = Field(
+        default=None, description="All inferences of the rounds that count, as they were timed."
+    )
+    sensitivity: list[LayerSensitivity] = Field(
+        default_factory=list, description="What quantizing each layer costs, where that was measured."
+    )
 
 
 class DataReport(StatusModel):
@@ -83,11 +109,12 @@ class Report(StatusModel):
     created_at: Timestamp
     source_uri: str
     source_sha256: str
+    spec: OptimizationJobSpec | None = Field(default=None, description="What was asked for.")
     model: ModelFacts
     machine: HostReport
-    evaluation_metric: EvaluationMetric | None
-    evaluation: DataReport | None
-    calibration: DataReport | None
+    evaluation_metric: EvaluationMetric | None = None
+    evaluation: DataReport | None = None
+    calibration: DataReport | None = None
     gates: list[Gate]
     objective: Objective
     method: str = Field(default=METHOD, description="How the figures were taken.")
@@ -95,7 +122,7 @@ class Report(StatusModel):
     candidates: list[CandidateReport]
     left_out: dict[str, str] = Field(description="Candidates that were not tried, with the reason.")
     pareto: list[str] = Field(description="Names of the candidates that no other one beats in everything.")
-    chosen: str | None
+    chosen: str | None = None
     reason: str
     message: str
     stage_seconds: dict[str, float]

@@ -3,25 +3,23 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-import numpy as np
-
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, data, inspection, measure
-from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE
-from skerry.optimizer.bench import Bench, Subject
-from skerry.optimizer.child import Remote
-from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError
+from skerry.optimizer import child, conversion, inspection, language_inspection
+from skerry.optimizer.backends.base import REFERENCE
+from skerry.optimizer.detect import locate
+from skerry.optimizer.errors import ConfigurationError
+from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
-from skerry.optimizer.measure import Conditions
-from skerry.optimizer.trial import BASELINE, Baseline, Ground, Tried, baseline_result
+from skerry.optimizer.trial import Baseline, Ground, Tried, baseline_result
 from skerry.optimizer.trials import Inputs, Trials, verdicts_of
 from skerry.planning import candidates as matrix
 from skerry.planning.gates import GateError, check
+from skerry.planning.pareto import choose
 from skerry.planning.searching import Limits, Trial, decide
 
 _QUANTIZING: Final = frozenset(
@@ -92,16 +90,18 @@ def search(inputs: Inputs, reporter: Reporter, folder: Path, clock: StageClock) 
         _check_gates(inputs)
         inspected = _inspected(inputs, folder)
         reporter.progress(Stage.INSPECTING, 10, model=inspected.facts)
-        ground = _ground(inputs, inspected, folder)
-        plan = _plan(inputs, ground)
+        shared = ground(inputs, inspected, folder)
+        plan = _plan(inputs, shared)
     with contextlib.ExitStack() as stack:
         with clock.timed(Stage.BASELINE):
             reporter.progress(Stage.BASELINE, 12, message=f"{len(plan.candidates)} candidates are planned")
-            bench, baseline = _measured_baseline(inputs, ground, stack)
-            reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, ground))
-        trials = Trials(inputs, ground, baseline, bench, folder)
-        tried, left_out = _try_all(inputs, plan, trials, _Progress(reporter, len(plan.candidates)), clock)
-    return Found(ground, baseline, tried, {**plan.left_out, **left_out})
+            bench, baseline = measured_baseline(inputs, shared, stack, folder)
+            reporter.progress(Stage.BASELINE, 18, result=baseline_result(baseline, shared))
+        trials = Trials(inputs, shared, baseline, bench, folder)
+        progress = _Progress(reporter, len(plan.candidates))
+        tried, left_out = _try_all(inputs, plan, trials, progress, clock)
+        tried = _with_files(inputs, tried, trials, progress, clock)
+    return Found(shared, baseline, tried, {**plan.left_out, **left_out})
 
 
 @dataclass
@@ -133,17 +133,42 @@ def _try_all(
         planned = decision.candidate
         if planned is None:
             return tried, decision.left_out
-        stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
-        with clock.timed(stage):
-            progress.tell(stage, planned.name)
-            attempt = trials.make(planned)
-        if attempt.made is not None:
-            with clock.timed(Stage.MEASURING):
-                progress.tell(Stage.MEASURING, planned.name)
-                trials.measure(attempt, attempt.made)
+        attempt = trials.recall(planned) or _attempt(trials, planned, progress, clock)
         tried.append(attempt)
         progress.done += 1
         progress.tell(Stage.MEASURING, planned.name, attempt.result)
+
+
+def _attempt(trials: Trials, planned: matrix.Planned, progress: _Progress, clock: StageClock) -> Tried:
+    """Make a candidate and measure it."""
+    stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
+    with clock.timed(stage):
+        progress.tell(stage, planned.name)
+        attempt = trials.make(planned)
+    if attempt.made is not None:
+        with clock.timed(Stage.MEASURING):
+            progress.tell(Stage.MEASURING, planned.name)
+            trials.measure(attempt, attempt.made)
+    return attempt
+
+
+def _with_files(
+    inputs: Inputs, tried: list[Tried], trials: Trials, progress: _Progress, clock: StageClock
+) -> list[Tried]:
+    """Return the candidates, the one that will be chosen with its files.
+
+    After an interruption only the figures are left of what was measured before: the winner is made anew, and where that
+    does not give the same files it is measured anew as well, which may change who wins.
+    """
+    while True:
+        points = [each.point for each in tried if each.point is not None]
+        best = choose(points, inputs.spec.objective, trials.meaning)
+        place = next((index for index, each in enumerate(tried) if each.result.name == best), None)
+        if place is None or not tried[place].recalled:
+            return tried
+        progress.tell(Stage.CONVERTING, tried[place].planned.name)
+        if not trials.bring_back(tried[place]):
+            tried[place] = _attempt(trials, tried[place].planned, progress, clock)
 
 
 def _check_gates(inputs: Inputs) -> None:
@@ -155,73 +180,33 @@ def _check_gates(inputs: Inputs) -> None:
 
 
 def _inspected(inputs: Inputs, folder: Path) -> Inspected:
-    """Inspect the model in a child process; whatever goes wrong there is the model's fault."""
+    """Inspect the model in a child process, where the reference runtime of its format is.
+
+    Whatever goes wrong there is the model's fault.
+    """
     spec = inputs.spec
+    model, wanted = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
+    if language_inspection.is_language_model(model):
+        return language_inspection.inspect(model, wanted, inputs.tools)
+    _, found = child.call("looking for the model", locate, model, wanted)
+    place = inputs.tools.running(REFERENCE[found])
     what = "inspecting the model"
-    return child.call(what, inspection.inspect, inputs.model, spec.model.format, spec.inputs, folder / "pinned")
+    inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned", place=place)
+    if model == inputs.model or not inputs.model.is_dir():
+        return inspected
+    return replace(inspected, source=replace(inspected.source, folder=inputs.model))
 
 
-def _ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
-    """Read the data and settle what all candidates share."""
-    spec, tensors = inputs.spec, (inspected.facts.inputs, inspected.facts.outputs)
-    limit = inputs.max_data_bytes
-    evaluation = data.samples(inputs.evaluation, *tensors, max_bytes=limit) if inputs.evaluation else None
-    calibration = data.samples(inputs.calibration, *tensors, minimum=1, max_bytes=limit) if inputs.calibration else None
-    metric = None
-    if evaluation is not None:
-        wanted = spec.evaluation.metric if spec.evaluation is not None else None
-        metric = wanted or data.default_metric(evaluation)
-        data.check_metric(metric, evaluation)
-    most = spec.calibration.max_samples if spec.calibration is not None else data.DEFAULT_CALIBRATION
-    held_out = calibration is None and evaluation is not None
-    if calibration is not None:
-        calibration = calibration.part(np.arange(min(most, len(calibration))))
-    elif evaluation is not None:
-        calibration, evaluation = data.split(evaluation, most)
-    samples = measure.inputs_for(inspected.facts.inputs, evaluation or calibration)
-    conditions = Conditions(samples, measure.write_warm_model(folder / "warm"))
-    return Ground(inspected, calibration, evaluation, held_out, metric, conditions)
-
-
-def _plan(inputs: Inputs, ground: Ground) -> matrix.Plan:
-    calibration = ground.calibration
+def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:
+    calibration = shared.calibration
     available = matrix.Available(
-        model_format=ground.inspected.facts.format,
-        calibration=calibration is not None,
+        model_format=shared.inspected.facts.format,
+        calibration=calibration is not None or shared.calibration_text is not None,
         calibration_labels=calibration is not None and calibration.labels is not None,
-        kind=ground.inspected.source.kind,
+        kind=shared.inspected.source.kind,
         tools=inputs.tools.tools,
     )
     try:
         return matrix.plan(inputs.entry, available, inputs.spec.candidates)
     except matrix.CandidateError as error:
         raise ConfigurationError(str(error)) from error
-
-
-def _measured_baseline(inputs: Inputs, ground: Ground, stack: contextlib.ExitStack) -> tuple[Remote[Bench], Baseline]:
-    """Measure the source model in its reference runtime at true FP32, and keep its process for the rounds to come.
-
-    Raises:
-        BadModelError: It loads, but cannot be run on the inputs.
-    """
-    source, conditions = ground.inspected.source, ground.conditions
-    framework = REFERENCE[source.format]
-    device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
-    subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
-    place = inputs.tools.running(framework)
-    try:
-        starts = measure.starts(subject, conditions, place=place)
-        what = "running the unoptimized model"
-        remote = Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place)
-        bench = stack.enter_context(remote)
-        outputs = measure.outputs(bench, ground.evaluation) if ground.evaluation is not None else None
-        timings = measure.alone(bench)
-        starts.append(bench.call("start"))
-    except OptimizationError as error:
-        if type(error) is not OptimizationError:
-            raise
-        message = f"the unoptimized model cannot be run on these inputs: {error}"
-        raise BadModelError(message) from error
-    scored = ground.score(outputs, outputs) if outputs is not None else None
-    size = ground.inspected.facts.size_bytes
-    return bench, Baseline(subject, starts, timings, scored, outputs, size)

@@ -31,8 +31,14 @@ class Toolshed:
             ConfigurationError: Nowhere.
         """
         tool = book().runner(framework)
-        if tool is None or tool.tool not in self.places:
-            message = f"nothing here runs models in {framework}"
+        if tool is None:
+            message = f"nothing runs models in {framework}"
+            raise ConfigurationError(message)
+        if tool.tool not in self.places:
+            message = (
+                f"nothing here runs models in {framework}: that needs the tools of the group {tool.group}, which "
+                "join a search when spec.model.format says the format of the model"
+            )
             raise ConfigurationError(message)
         return self.places[tool.tool]
 

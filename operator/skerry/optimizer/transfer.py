@@ -1,18 +1,24 @@
 """What crosses the network: fetching the sources and publishing the variant. The only module that knows the store."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skerry.api import artifact
 from skerry.api.artifact import FACTS_FILE, VariantFacts
 from skerry.optimizer.conclude import Outcome
+from skerry.optimizer.ledger import FolderLedger
+from skerry.optimizer.rendering.files import report_files
 from skerry.store import fetch as store
 from skerry.store import image, transport
+from skerry.store.errors import StoreError
 from skerry.store.fetch import Fetched
-from skerry.store.image import Layer
+from skerry.store.image import Document, Layer
 from skerry.store.references import SCHEME, Reference
 from skerry.store.settings import Credentials, StoreSettings
+
+_PROGRESS = "-progress"
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,33 @@ class Transfer:
             notify=self.notify,
         )
 
+    def ledger(self, where: Destination, folder: Path) -> FolderLedger:
+        """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing."""
+        reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
+        with contextlib.suppress(StoreError):
+            image.pull(reference, folder, settings=replace(self.settings, patience_seconds=0.0), credentials=self.write)
+        kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+        if kept:
+            self.notify(f"going on after an interruption: {kept} candidates were measured already")
+
+        def publish(records: Path) -> None:
+            documents = [
+                Document(path.name, artifact.RECORD_MEDIA_TYPE, path.read_bytes()) for path in records.glob("*.json")
+            ]
+            with contextlib.suppress(StoreError):
+                image.push_documents(
+                    sorted(documents, key=lambda document: document.name),
+                    reference,
+                    artifact_type=artifact.PROGRESS_ARTIFACT_TYPE,
+                    settings=self.settings,
+                    credentials=self.write,
+                    work=folder.parent,
+                )
+
+        return FolderLedger(folder, publish)
+
     def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:
-        """Push the report, and the variant when there is one.
+        """Push the report in all its forms, and the variant when there is one.
 
         Raises:
             StoreError: The registry cannot be written.
@@ -73,12 +104,11 @@ class Transfer:
         if outcome.facts is not None and outcome.folder is not None:
             digest = self._variant(outcome.facts, outcome.folder, where, work)
             variant = f"{SCHEME}{where.pull_repository}@{digest}"
-        document = outcome.report.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()
+        documents = [Document(file.name, file.media_type, file.content) for file in report_files(outcome.report)]
         reference = Reference.parse(f"{where.push_repository}:{where.tag}-report")
         digest = self._patiently(
-            lambda: image.push_document(
-                document,
-                "report.json",
+            lambda: image.push_documents(
+                documents,
                 reference,
                 artifact_type=artifact.REPORT_ARTIFACT_TYPE,
                 settings=self.settings,
@@ -97,8 +127,11 @@ class Transfer:
             artifact.ANNOTATION_PRECISION: facts.precision,
             artifact.ANNOTATION_TECHNIQUE: facts.technique,
             artifact.ANNOTATION_ACCELERATOR: facts.accelerator,
+            artifact.ANNOTATION_CANDIDATE: facts.name,
             artifact.ANNOTATION_SOURCE_DIGEST: f"sha256:{facts.provenance.source_sha256}",
         }
+        if facts.provenance.calibration_sha256 is not None:
+            annotations[artifact.ANNOTATION_CALIBRATION_DIGEST] = f"sha256:{facts.provenance.calibration_sha256}"
         reference = Reference.parse(f"{where.push_repository}:{where.tag}")
         return self._patiently(
             lambda: (

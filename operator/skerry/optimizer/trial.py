@@ -22,17 +22,22 @@ from skerry.api.types import (
 )
 from skerry.optimizer import accuracy, measure
 from skerry.optimizer.accuracy import Scored
-from skerry.optimizer.backends.base import Array, Made
-from skerry.optimizer.bench import WARMUP_RUNS, Start, Subject
+from skerry.optimizer.backends.base import Array, Made, Source
+from skerry.optimizer.bench import Start, Subject
 from skerry.optimizer.data import Samples
 from skerry.optimizer.inspection import Inspected
-from skerry.optimizer.measure import Conditions, Pair, Timings
-from skerry.optimizer.report import Measurement
+from skerry.optimizer.language import Surprise
+from skerry.optimizer.language_bench import Texts
+from skerry.optimizer.measure import Pair, Setting, Timings
+from skerry.optimizer.report import LatencyHistogram, Measurement
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
+from skerry.planning.pareto import Point
 
 BASELINE: Final = "baseline"
 NO_DATA: Final = "there is no evaluation data; give some (spec.evaluation, --data), or drop the gate"
+EMULATED: Final = frozenset({Metric.ACCURACY, Metric.ARTIFACT_SIZE})
+"""Metrics that an emulator gives as the device does."""
 _MESSAGE_LIMIT: Final = 256
 _TEXT_LIMIT: Final = 2000
 _NEGLIGIBLE: Final = 1e-9
@@ -49,6 +54,8 @@ class Ground:
         held_out: Whether the calibration samples were taken out of the evaluation data.
         metric: What accuracy means; None without evaluation data.
         conditions: What measurements share.
+        texts: Text on which language models are measured, instead of samples.
+        calibration_text: File with text to calibrate language models with.
     """
 
     inspected: Inspected
@@ -56,7 +63,9 @@ class Ground:
     evaluation: Samples | None
     held_out: bool
     metric: EvaluationMetric | None
-    conditions: Conditions
+    conditions: Setting
+    texts: Texts | None = None
+    calibration_text: Path | None = None
 
     def unit(self, metric: Metric) -> str:
         """Return the unit of a metric here."""
@@ -88,13 +97,22 @@ class Baseline:
     scored: Scored | None
     outputs: Array | None
     size_bytes: int
+    surprises: Sequence[Surprise] = ()
+    source: Source | None = None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, or of windows of text, behind its accuracy."""
+        if self.surprises:
+            return sum(len(part.nll) for part in self.surprises)
+        return 0 if self.outputs is None else len(self.outputs)
 
     def figures(self) -> dict[Metric, float]:
         """Return its figures, in the order in which they are shown."""
         figures: dict[Metric, float] = {}
         if self.scored is not None:
             figures[Metric.ACCURACY] = self.scored.value
-        for metric in measure.TIMED:
+        for metric in self.timings.metrics:
             figures[metric] = self.timings.value(metric)
         for metric in measure.STARTED:
             figures[metric] = statistics.median(measure.start_figures(metric, self.starts))
@@ -104,9 +122,9 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Observed:
-    """A candidate, measured in turns with the baseline."""
+    """A candidate, measured in turns with the baseline; without rounds and starts where an emulator ran it."""
 
-    pair: Pair
+    pair: Pair | None
     starts: Sequence[Start]
     accuracy: Comparison | None
     size_bytes: int
@@ -121,10 +139,21 @@ class Tried:
     result: CandidateResult
     made: Made | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    histogram: LatencyHistogram | None = None
     missed: tuple[Metric, ...] = ()
     seconds: float = 0.0
     size_bytes: int = 0
     samples: int = 0
+    samples_at_most: int = 0
+    recalled: str = ""
+
+    @property
+    def point(self) -> Point | None:
+        """What the choice looks at; None when it could not be made."""
+        if self.made is None:
+            return None
+        figures = {measured.metric: measured.value for measured in self.measurements}
+        return Point(self.result.name, figures, self.result.verdict is Verdict.PASSED)
 
     def fail(self, message: str) -> None:
         """Note that it cannot be made or measured, and why."""
@@ -172,9 +201,10 @@ def comparisons(baseline: Baseline, observed: Observed) -> dict[Metric, Comparis
     if observed.accuracy is not None:
         found[Metric.ACCURACY] = observed.accuracy
     reference = baseline.figures()
-    found.update(measure.compare_all_timings(observed.pair, reference))
-    for metric in measure.STARTED:
-        found[metric] = measure.compare_starts(metric, baseline.starts, observed.starts)
+    if observed.pair is not None:
+        found.update(measure.compare_all_timings(observed.pair, reference))
+        for metric in measure.STARTED:
+            found[metric] = measure.compare_starts(metric, baseline.starts, observed.starts)
     size = observed.size_bytes / measure.MIB
     found[Metric.ARTIFACT_SIZE] = Comparison(reference[Metric.ARTIFACT_SIZE], size, size, size)
     return found
@@ -193,7 +223,7 @@ def _measurement(
     runs, rounds, warmup = 1, 1, 0
     spread: tuple[float, float] | None = None
     if metric in measure.TIMED:
-        runs, rounds, warmup = timings.runs, len(timings.rounds), WARMUP_RUNS
+        runs, rounds, warmup = timings.runs, len(timings.rounds), ground.conditions.warmup_runs
         low, high = np.percentile(timings.figures(metric), (25, 75))
         spread = (float(low), float(high))
     elif metric in measure.STARTED:
@@ -221,14 +251,20 @@ def _measurement(
 def baseline_measurements(baseline: Baseline, ground: Ground) -> list[Measurement]:
     """Return the baseline's own figures as the report has them; its interval is the figure itself."""
     found = {metric: Comparison(value, value, value, value) for metric, value in baseline.figures().items()}
-    return measurements(ground, found, baseline.timings, baseline.starts, len(ground.evaluation or ()))
+    return measurements(ground, found, baseline.timings, baseline.starts, baseline.samples)
+
+
+def unknown(made: Made) -> dict[Metric, str]:
+    """Return why metrics have no figure, where they have none."""
+    found = {metric: made.emulated for metric in Metric if made.emulated and metric not in EMULATED}
+    return {**found, Metric.ACCURACY: NO_DATA}
 
 
 def pronounce(
     tried: Tried, made: Made, found: Mapping[Metric, Comparison], gates: Sequence[Gate], ground: Ground
 ) -> None:
     """Give a candidate its figures and the verdict of the gates."""
-    verdicts = judge(gates, found, ground.meaning, {Metric.ACCURACY: NO_DATA})
+    verdicts = judge(gates, found, ground.meaning, unknown(made))
     figures = []
     for metric, figure in found.items():
         verdict = verdicts.get(metric)
@@ -244,9 +280,13 @@ def pronounce(
         )
     tried.missed = tuple(metric for metric, verdict in verdicts.items() if verdict.verdict is not Verdict.PASSED)
     remarks = [verdicts[metric].message for metric in tried.missed]
-    remarks += [made.remark] if made.remark else []
-    if ground.evaluation is not None and tried.samples < len(ground.evaluation):
-        remarks.append(f"{tried.samples} of {len(ground.evaluation)} samples were enough to see that")
+    remarks += [remark for remark in (made.remark, made.emulated) if remark and not any(remark in it for it in remarks)]
+    if tried.samples < tried.samples_at_most:
+        share = f"{tried.samples} of {tried.samples_at_most} samples"
+        accuracy_verdict = verdicts.get(Metric.ACCURACY)
+        condemned = accuracy_verdict is not None and accuracy_verdict.verdict is Verdict.FAILED
+        slow = made.emulated and not condemned
+        remarks.append(f"on {share}, because the emulator is slow" if slow else f"{share} were enough to see that")
     tried.result = tried.result.model_copy(
         update={
             "execution_precision": made.execution_precision,

@@ -4,22 +4,25 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import CandidateResult, Metric, ModelKind, Verdict
-from skerry.optimizer import accuracy, backends, child, data, measure
-from skerry.optimizer.backends.base import Array, Made, Work
-from skerry.optimizer.bench import Bench, Subject
+from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKind, Verdict
+from skerry.optimizer import backends, child, data, ledger, measure
+from skerry.optimizer.backends.base import Made, Work
+from skerry.optimizer.bench import WARMUP_RUNS, Subject
 from skerry.optimizer.child import Remote
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
-from skerry.optimizer.measure import Pair
+from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.ledger import Ledger, NoLedger, Record
+from skerry.optimizer.looks import looks
+from skerry.optimizer.measure import Pair, Timings
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
     Baseline,
@@ -33,10 +36,10 @@ from skerry.optimizer.trial import (
 )
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, judge
+from skerry.store import trees
 
-_LOOKS: Final = (8, 4, 2)
-"""Accuracy is looked at first on an eighth of the samples, then on a quarter, then on half."""
-_FEWEST: Final = 32
+_EMULATOR_SECONDS: Final = 300.0
+"""After how long an emulator is not asked for further samples: it takes seconds for what a device does in one ms."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Inputs:
         threads: Number of threads that models run with.
         max_data_bytes: Most bytes of one data file, unpacked.
         tools: Where the tools are.
+        digests: SHA-256 of model, calibration and evaluation data, by these names.
+        ledger: What was measured before an interruption.
     """
 
     spec: OptimizationJobSpec
@@ -64,6 +69,8 @@ class Inputs:
     threads: int
     max_data_bytes: int
     tools: Toolshed
+    digests: Mapping[str, str] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=NoLedger)
 
 
 def folder_size(folder: Path) -> int:
@@ -84,7 +91,7 @@ def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
 class Trials:
     """Makes candidates and measures each against the baseline."""
 
-    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Bench], folder: Path) -> None:
+    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Any], folder: Path) -> None:
         self._inputs = inputs
         self._ground = ground
         self._baseline = baseline
@@ -97,6 +104,73 @@ class Trials:
         """What the model is built of."""
         return self._ground.inspected.source.kind
 
+    @property
+    def meaning(self) -> EvaluationMetric:
+        """What accuracy means."""
+        return self._ground.meaning
+
+    def _key(self, planned: Planned) -> str:
+        """Return the key under which a candidate's figures are kept."""
+        inputs, spec = self._inputs, self._inputs.spec
+        shared = {
+            "digests": dict(inputs.digests),
+            "inputs": [shape.wire() for shape in spec.inputs],
+            "calibration": spec.calibration.max_samples if spec.calibration else None,
+            "metric": self._ground.metric,
+            "accelerator": inputs.entry.name,
+            "device": inputs.entry.devices[planned.request.framework],
+            "cpu": [inputs.cpu.model, sorted(inputs.cpu.features)],
+            "threads": inputs.threads,
+        }
+        return ledger.key(shared, planned.request, planned.tool)
+
+    def recall(self, planned: Planned) -> Tried | None:
+        """Return a candidate that was measured before an interruption, judged by today's gates, without its files."""
+        record = self._inputs.ledger.recall(self._key(planned))
+        if record is None:
+            return None
+        tried = self._begun(planned)
+        tried.made, tried.seconds, tried.size_bytes = record.how(), record.seconds, record.size_bytes
+        tried.samples, tried.samples_at_most = record.samples, record.samples_at_most
+        tried.measurements, tried.histogram = record.measurements, record.histogram
+        tried.recalled = record.files_sha256
+        pronounce(tried, tried.made, record.figures(), self._inputs.spec.gates, self._ground)
+        return tried
+
+    def bring_back(self, tried: Tried) -> bool:
+        """Make a recalled candidate's files again; return whether they are the same, so that its figures hold."""
+        again = self.make(tried.planned)
+        same = again.made is not None and trees.sha256(again.folder) == tried.recalled
+        if same:
+            tried.recalled = ""
+        return same
+
+    def _note(self, tried: Tried, made: Made, found: Mapping[Metric, Comparison]) -> None:
+        record = Record(
+            key=self._key(tried.planned),
+            name=tried.planned.name,
+            made=ledger.made_record(made),
+            comparisons=ledger.comparison_records(found),
+            measurements=tried.measurements,
+            histogram=tried.histogram,
+            samples=tried.samples,
+            samples_at_most=tried.samples_at_most,
+            size_bytes=tried.size_bytes,
+            seconds=tried.seconds,
+            files_sha256=trees.sha256(tried.folder),
+        )
+        self._inputs.ledger.note(record)
+
+    def _begun(self, planned: Planned) -> Tried:
+        """Return a candidate of which nothing is known yet, with an empty folder."""
+        folder, request = self._folder / planned.name, planned.request
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        result = CandidateResult(
+            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
+        )
+        return Tried(planned, folder, result)
+
     def make(self, planned: Planned) -> Tried:
         """Make a candidate; when that fails, its result says why and the search goes on.
 
@@ -104,24 +178,20 @@ class Trials:
             OptimizationError: The others could not be made either: the disk is full, or the baseline died.
         """
         request, ground, inputs = planned.request, self._ground, self._inputs
-        folder = self._folder / planned.name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        result = CandidateResult(
-            name=planned.name, framework=request.framework, precision=request.precision, technique=request.technique
-        )
+        tried = self._begun(planned)
         calibration = ground.calibration
         work = Work(
             source=ground.inspected.source,
             request=request,
-            folder=folder,
+            folder=tried.folder,
             calibration=calibration,
             metric=ground.metric or (data.default_metric(calibration) if calibration is not None else None),
             half_precision=half_precision(inputs.entry, inputs.cpu),
             native_int8=native_int8(inputs.entry, inputs.cpu) is not None,
             device=inputs.entry.devices[request.framework],
+            text=ground.calibration_text,
+            prepared=self._baseline.source,
         )
-        tried = Tried(planned, folder, result)
         started = time.monotonic()
         tool = planned.tool.tool
         with self._failing(tried):
@@ -129,7 +199,7 @@ class Trials:
                 f"making {planned.name}", backends.make, tool, work, place=inputs.tools.places[tool]
             )
         tried.seconds = time.monotonic() - started
-        tried.size_bytes = folder_size(folder)
+        tried.size_bytes = folder_size(tried.folder)
         return tried
 
     def measure(self, tried: Tried, made: Made) -> None:
@@ -144,57 +214,44 @@ class Trials:
             made.settings,
             inputs.threads,
             inputs.entry.devices[framework],
+            0 if made.emulated else WARMUP_RUNS,
         )
         place = inputs.tools.running(framework)
         with self._failing(tried):
-            starts = measure.starts(subject, conditions, place=place)
+            starts = [] if made.emulated else measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
-            with Remote(what, Bench, subject, conditions.inputs, conditions.warm, place=place) as candidate:
+            with conditions.open(what, subject, place) as candidate:
                 starts.append(candidate.call("start"))
-                worth, tried.samples = self._accuracy(candidate)
+                worth, tried.samples = self._accuracy(candidate, made)
+                tried.samples_at_most = self._baseline.samples
 
-                def compared(pair: Pair) -> dict[Metric, Comparison]:
+                def compared(pair: Pair | None) -> dict[Metric, Comparison]:
                     observed = Observed(pair, starts, worth, tried.size_bytes)
                     return comparisons(self._baseline, observed)
 
                 def clear(pair: Pair) -> bool:
                     return settled(compared(pair), gates, ground.meaning)
 
-                pair = measure.paired(self._bench, candidate, self._random, clear)
+                pair = None if made.emulated else measure.paired(self._bench, candidate, self._random, clear)
             found = compared(pair)
-            tried.measurements = measurements(ground, found, pair[1], starts, tried.samples)
+            timings = Timings() if pair is None else pair[1]
+            tried.measurements = measurements(ground, found, timings, starts, tried.samples)
+            tried.histogram = None if pair is None else latency_histogram(timings)
             pronounce(tried, made, found, gates, ground)
+            self._note(tried, made, found)
 
-    def _accuracy(self, candidate: Remote[Bench]) -> tuple[Comparison | None, int]:
-        """Return the accuracy, and on how many samples: all, or a first part that already fails the gates.
+    def _accuracy(self, candidate: Remote[Any], made: Made) -> tuple[Comparison | None, int]:
+        """Return the accuracy, and on how many samples: all, or a first part.
 
-        A part can only condemn: to pass, a candidate must be run on all samples. They are taken in a random order that
-        is always the same.
+        That is, a part that already fails the gates, or that took an emulator, which is slow, long enough.
         """
-        evaluation, reference = self._ground.evaluation, self._baseline.outputs
-        if evaluation is None or reference is None:
-            return None, 0
-        total = len(evaluation)
-        order = np.random.default_rng(measure.SEED).permutation(total)
-        found, outputs, seen = None, [], 0
-        for upto in (*(total // share for share in _LOOKS if total // share >= _FEWEST), total):
-            outputs.append(measure.outputs(candidate, evaluation.part(order[seen:upto])))
-            seen = upto
-            found = self._compared(np.concatenate(outputs), reference, order[:seen])
-            if found is None or self._condemned(found):
+        found, started = None, time.monotonic()
+        for look in looks(self._ground, self._baseline, candidate):
+            found = look
+            slow = bool(made.emulated) and time.monotonic() - started > _EMULATOR_SECONDS
+            if slow or self._condemned(look.accuracy):
                 break
-        return found, seen
-
-    def _compared(self, outputs: Array, reference: Array, rows: Array) -> Comparison | None:
-        """Return a candidate's accuracy on some rows, said of the baseline's accuracy on all."""
-        ground, whole = self._ground, self._baseline.scored
-        mine, theirs = ground.score(outputs, reference, rows), ground.score(reference[rows], reference, rows)
-        if ground.metric is None or whole is None or mine is None or theirs is None:
-            return None
-        z = accuracy.Z95 if len(rows) == len(reference) else accuracy.Z999
-        found = accuracy.compare(ground.metric, mine, theirs, z)
-        shift = whole.value - theirs.value
-        return Comparison(whole.value, found.value + shift, found.low + shift, found.high + shift)
+        return (None, 0) if found is None else (found.accuracy, found.samples)
 
     def _condemned(self, found: Comparison) -> bool:
         verdicts = judge(self._inputs.spec.gates, {Metric.ACCURACY: found}, self._ground.meaning)

@@ -35,6 +35,11 @@ def socket_of(folder: Path, group: str) -> Path:
     return folder / f"{group}{_SUFFIX}"
 
 
+def listening(folder: Path) -> list[str]:
+    """Return the groups whose workers have a socket in a folder."""
+    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+
+
 class Worker:
     """Listens, and starts a process for each connection.
 

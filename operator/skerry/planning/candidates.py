@@ -6,13 +6,11 @@ from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
-from skerry.api.types import CandidateRequest, ModelFormat, ModelKind, Precision
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, ModelSource, Precision
 
 LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
 """Formats in which language models come."""
 
-_LOADED_ON: Final = frozenset({"CPU", "AUTO", "CPUExecutionProvider"})
-"""Devices on which the backends of this version run models, in the words of their frameworks."""
 _MISSING: Final = {
     Need.CALIBRATION: "quantizing activations needs calibration or evaluation data",
     Need.LABELS: (
@@ -21,6 +19,14 @@ _MISSING: Final = {
     ),
 }
 _NAME_LIMIT: Final = 63
+_ENDINGS: Final = {
+    ".gguf": ModelFormat.GGUF,
+    ".tflite": ModelFormat.TFLITE,
+    ".safetensors": ModelFormat.SAFETENSORS,
+    ".pt2": ModelFormat.TORCH_EXPORT,
+    ".keras": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+}
 
 
 class CandidateError(ValueError):
@@ -56,6 +62,7 @@ class Planned:
         recipe: How.
         tool: The tool that makes it.
         reason: Why it is tried.
+        source: Where that is known from.
         recovers: Name of the candidate that kept too little accuracy; empty for those that are tried anyway.
     """
 
@@ -64,6 +71,7 @@ class Planned:
     recipe: Recipe
     tool: Tool
     reason: str = ""
+    source: str = ""
     recovers: str = ""
 
 
@@ -153,8 +161,29 @@ def check(request: CandidateRequest) -> None:
 
 
 def measurable(entry: AcceleratorEntry) -> bool:
-    """Tell whether the backends can load models on an accelerator: figures of another device would be bent ones."""
-    return not _LOADED_ON.isdisjoint(entry.devices.values())
+    """Tell whether a backend can load models on an accelerator: figures of another device would be bent ones."""
+    return any(_measurable_in(entry, framework) for framework in entry.devices)
+
+
+def servable(entry: AcceleratorEntry) -> bool:
+    """Tell whether a server can run models on an accelerator: else an optimization for it would be of no use."""
+    known = book()
+    runners = ((known.runner(framework), device) for framework, device in entry.devices.items())
+    return any(runner is not None and device in runner.serves for runner, device in runners)
+
+
+def _measurable_in(entry: AcceleratorEntry, framework: Framework) -> bool:
+    """Tell whether the framework's backend can load models on an accelerator, or in the emulator of it."""
+    runner = book().runner(framework)
+    return runner is not None and entry.devices[framework] in runner.devices
+
+
+def hint(source: ModelSource) -> ModelFormat:
+    """Return a model's format as far as its source says it, before anybody has looked into it; else Auto."""
+    if source.format is not ModelFormat.AUTO:
+        return source.format
+    ending = next((found for end, found in _ENDINGS.items() if source.uri.endswith(end)), None)
+    return ending or (ModelFormat.HUGGING_FACE if source.uri.startswith("hf://") else ModelFormat.AUTO)
 
 
 def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[CandidateRequest]) -> tuple[str, ...]:
@@ -162,17 +191,19 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
 
     Args:
         entry: The accelerator.
-        hint: Format of the source model, or Auto when nobody said it.
+        hint: Format of the source model, or Auto when nobody said it; it counts as ONNX then, as most are.
         requested: Candidates that were asked for; empty: those of the matrix.
     """
     known = book()
+    likely = ModelFormat.ONNX if hint is ModelFormat.AUTO else hint
     found: list[str] = []
-    for request in requested or entry.candidates:
-        recipe = known.recipes.get((request.framework, request.precision, request.technique))
-        if recipe is None:
-            continue
+    ways = [(request.framework, request.precision, request.technique) for request in requested or entry.candidates]
+    recipes = [known.recipes[way] for way in ways if way in known.recipes]
+    if not requested or any(hint not in known.makers[recipe.name].reads for recipe in recipes):
+        found += [tool.group for tool in known.tools.values() if hint in tool.converts]
+    for recipe in recipes:
         maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
-        if requested or _tried(maker, hint):
+        if requested or _tried(maker, likely):
             found += [maker.group, runner.group if runner else maker.group]
     return tuple(group for group in dict.fromkeys(found) if group != MAIN_GROUP)
 
@@ -182,9 +213,11 @@ def _tried(tool: Tool, model_format: ModelFormat) -> bool:
     return model_format in (tool.tries or tool.reads)
 
 
-def _impossible(recipe: Recipe, known: Book, available: Available) -> str | None:
-    """Return why a candidate cannot be made from what there is."""
+def _impossible(recipe: Recipe, known: Book, entry: AcceleratorEntry, available: Available) -> str | None:
+    """Return why a candidate cannot be made from what there is, or not be measured."""
     tool, runner = known.makers[recipe.name], known.runner(recipe.framework)
+    if not _measurable_in(entry, recipe.framework):
+        return f"this version of Skerry cannot measure models in {recipe.framework} on {entry.name}"
     if available.model_format not in tool.reads:
         return f"{tool.tool} does not read {available.model_format} models"
     missing = [each.tool for each in (tool, runner) if each is not None and each.tool not in available.tools]
@@ -225,36 +258,36 @@ def plan(entry: AcceleratorEntry, available: Available, requested: Sequence[Cand
                 f"candidate {name_of(request)} was asked for, but {request.framework} does not run on {entry.name}"
             )
             raise CandidateError(message)
-        if (reason := _impossible(recipe_of(request), known, available)) is not None:
+        if (reason := _impossible(recipe_of(request), known, entry, available)) is not None:
             message = f"candidate {name_of(request)} was asked for, but {reason}"
             raise CandidateError(message)
     if requested:
-        return Plan(_named([(request, "it was asked for") for request in requested]), asked=True)
+        return Plan(_named([(request, "it was asked for", "") for request in requested]), asked=True)
     left_out: dict[str, str] = {}
-    chosen: list[tuple[CandidateRequest, str]] = []
+    chosen: list[tuple[CandidateRequest, str, str]] = []
     for row in entry.candidates:
         if not row.suits(available.kind):
             continue
         recipe = recipe_of(row)
-        reason = _impossible(recipe, known, available) or _unwise(recipe, known, available)
+        reason = _impossible(recipe, known, entry, available) or _unwise(recipe, known, available)
         if reason is None:
-            chosen.append((row.request, row.reason or recipe.reason))
+            chosen.append((row.request, row.reason or recipe.reason, row.source or recipe.source))
         else:
             left_out[name_of(row)] = reason
     planned = _named(chosen)
     return Plan(tuple(sorted(planned, key=lambda each: each.recipe.stage)), left_out)
 
 
-def _named(requests: Iterable[tuple[CandidateRequest, str]]) -> tuple[Planned, ...]:
+def _named(requests: Iterable[tuple[CandidateRequest, str, str]]) -> tuple[Planned, ...]:
     """Name candidates; the second with the same name (but other options) ends with -2, and so on."""
     known = book()
     counts: dict[str, int] = {}
     named = []
-    for request, reason in requests:
+    for request, reason, source in requests:
         name, recipe = name_of(request), recipe_of(request)
         counts[name] = counts.get(name, 0) + 1
         unique = name if counts[name] == 1 else f"{name}-{counts[name]}"
-        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason))
+        named.append(Planned(unique, request, recipe, known.makers[recipe.name], reason, source))
     return tuple(named)
 
 
@@ -274,4 +307,4 @@ def _recovery(failed: Planned, step: Recovery) -> Planned:
     options = {**failed.request.options, **step.options}
     request = failed.request.model_copy(update={"options": options})
     name = f"{failed.name}-{step.suffix}"[:_NAME_LIMIT]
-    return Planned(name, request, failed.recipe, failed.tool, step.reason, recovers=failed.name)
+    return Planned(name, request, failed.recipe, failed.tool, step.reason, step.source, recovers=failed.name)

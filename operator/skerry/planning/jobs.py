@@ -206,10 +206,10 @@ def _underway(pod: Document | None) -> JobState:
 
 def _why_pending(status: Document) -> str:
     """Return what keeps a pod from starting, in the words of scheduler or kubelet."""
-    for container in status.get("containerStatuses", []):
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         waiting = container.get("state", {}).get("waiting", {})
         if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
-            return f"the pod does not start: {waiting['reason']}: {waiting.get('message', '')}"[:1000]
+            return f"{container['name']} does not start: {waiting['reason']}: {waiting.get('message', '')}"[:1000]
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"the pod cannot be placed: {condition.get('message', '')}"[:1000]

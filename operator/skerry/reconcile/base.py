@@ -15,7 +15,7 @@ from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.kube.gateway import Document, Gateway
 from skerry.kube.resources import SECRETS, Resource, resource_of
 from skerry.manifests.settings import InstallationSettings
-from skerry.planning.candidates import measurable
+from skerry.planning.candidates import measurable, servable
 from skerry.reconcile.drift import additions, equal
 from skerry.reconcile.site import Site
 
@@ -70,7 +70,7 @@ def unfit(context: Context, accelerator: str, *, asked: bool) -> str:
         return f"the catalogue has no accelerator {accelerator!r}; it has {', '.join(sorted(context.catalogue))}"
     if not entry.schedulable:
         return f"{accelerator} is only reported: no framework runs models on it any more"
-    if not measurable(entry) or not (entry.candidates or asked):
+    if not (measurable(entry) and servable(entry)) or not (entry.candidates or asked):
         return f"this version of Skerry does not optimize for {accelerator} yet"
     return ""
 

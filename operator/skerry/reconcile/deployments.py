@@ -82,14 +82,23 @@ async def _share_credentials(context: Context, document: Document) -> bool:
 
 
 async def _variants(context: Context, key: Key, spec: EdgeDeploymentSpec) -> list[Variant] | Answer:
-    """Return the model's variants, or why there is none that is published."""
+    """Return the model's variants that are published and can be served, or why there is none."""
     model = await context.gateway.get(EDGE_MODELS, key.namespace, spec.model_name)
     if model is None:
         message = f"there is no EdgeModel {spec.model_name!r} in namespace {key.namespace}; waiting for it"
         return Answer(False, DeploymentReason.MODEL_NOT_FOUND, message)  # noqa: FBT003
     status = EdgeModelStatus.model_validate(model.get("status", {}))
-    if any(found.artifact for found in status.variants):
-        return status.variants
+    published = [found for found in status.variants if found.artifact]
+    served = [found for found in published if context.settings.serving_image(found.framework)]
+    if served:
+        return served
+    if published:
+        frameworks = ", ".join(sorted({str(found.framework) for found in published}))
+        message = (
+            f"the variants of {spec.model_name!r} are for {frameworks}, and this installation has no image that serves "
+            "these; the chart's values images.server-… give such images"
+        )
+        return Answer(False, DeploymentReason.NO_SERVER_IMAGE, message)  # noqa: FBT003
     why = next((c.message for c in status.conditions if c.type == ConditionType.READY), "it has not been looked at yet")
     message = f"the EdgeModel {spec.model_name!r} has no variant yet: {why}"
     return Answer(False, DeploymentReason.WAITING_FOR_MODEL, message)  # noqa: FBT003

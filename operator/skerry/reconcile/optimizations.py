@@ -12,6 +12,7 @@ from skerry.kube.gateway import Document
 from skerry.kube.resources import EDGE_MODELS, JOBS, OPTIMIZATION_JOBS, PODS
 from skerry.manifests import job as manifest
 from skerry.manifests.common import owned_by
+from skerry.planning.candidates import groups, hint
 from skerry.planning.jobs import JobState, Phase, ProgressState, assess, how_to_try_again, newest, read_progress
 from skerry.reconcile.base import (
     Context,
@@ -32,6 +33,14 @@ FOREIGN_SECONDS: Final = 30.0
 TAIL_LINES: Final = 60
 TAIL_BYTES: Final = 512 * 1024
 LOG_BYTES: Final = 4 * 1024 * 1024
+
+
+def _job(context: Context, document: Document, spec: OptimizationJobSpec) -> Document:
+    """Return the batch Job, with the further tools that it may need and that there are images of."""
+    entry = context.catalogue[spec.accelerator]
+    wanted = groups(entry, hint(spec.model), spec.candidates)
+    tools = [group for group in wanted if group in context.settings.tool_images]
+    return manifest.optimization_job(document, spec, context.settings, entry, tools)
 
 
 async def reconcile(context: Context, key: Key) -> float | None:
@@ -128,9 +137,7 @@ async def _begin(
             await _report(context, document, status, spec, state, ProgressState())
             return FOREIGN_SECONDS
         await gateway.apply(manifest.push_secret(document, credentials))
-    await gateway.apply(
-        manifest.optimization_job(document, spec, context.settings, context.catalogue[spec.accelerator])
-    )
+    await gateway.apply(_job(context, document, spec))
     state = _waiting(JobReason.PENDING, f"the Job {namespace}/{document['metadata']['name']} was made")
     await _report(context, document, status, spec, state, ProgressState())
     return POLL_SECONDS

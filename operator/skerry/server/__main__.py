@@ -12,12 +12,15 @@ from typing import Any, Final, NoReturn
 
 import uvicorn
 
+from skerry.api.types import Framework
 from skerry.server.app import App
 from skerry.server.connections import Connections
-from skerry.server.errors import ArtifactError
+from skerry.server.errors import ArtifactError, EngineError, ServerError
+from skerry.server.facts import read_facts
 from skerry.server.limits import Limits
 
 BAD_ARTIFACT: Final = 65
+BROKEN_ENGINE: Final = 70
 BAD_CONFIGURATION: Final = 78
 ENVIRONMENT: Final = "SKERRY_SERVER_"
 _TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -47,6 +50,14 @@ def positive(word: str) -> int:
     return int(word)
 
 
+def whole(word: str) -> int:
+    """Return a whole number."""
+    if not word.isdecimal():
+        message = f"{word!r} is not a whole number"
+        raise argparse.ArgumentTypeError(message)
+    return int(word)
+
+
 def fallback(word: str) -> str:
     """Return Allow or Deny."""
     if word not in {"Allow", "Deny"}:
@@ -69,6 +80,8 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         "--max-batch", positive, Limits.batch, text="most samples of a request where the model leaves it free"
     )
     parser.option("--max-waiting", positive, Limits.waiting, text="most requests that wait for the model")
+    parser.option("--context-tokens", whole, 0, text="most tokens of prompt and answer; 0: those measured with")
+    parser.option("--slots", positive, 1, text="how many answers a language model writes at once")
     parser.option("--fallback", fallback, "Allow", text="Deny: not ready while another device executes the model")
     parser.option("--grace-seconds", positive, 20, text="for how long requests are finished at the end")
     return parser.parse_args(words)
@@ -80,7 +93,7 @@ def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Serve until SIGTERM; return 0, or 65 when the variant cannot be loaded."""
+    """Serve until SIGTERM; return 0, 65 when the variant cannot be loaded, 70 when what executes it has ended."""
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, _end)
     given = _arguments(words)
@@ -90,8 +103,11 @@ def main(words: list[str] | None = None) -> int:
         batch=given.max_batch,
         waiting=given.max_waiting,
     )
-    required = given.fallback == "Deny"
-    app = App(given.model_dir, given.model_name, given.threads, limits, device_required=required)
+    try:
+        app = _app(given, limits)
+    except ArtifactError as error:
+        _tell(error)
+        return BAD_ARTIFACT
     config = uvicorn.Config(
         app,
         host=given.host,
@@ -108,19 +124,48 @@ def main(words: list[str] | None = None) -> int:
         timeout_graceful_shutdown=given.grace_seconds,
     )
     server = uvicorn.Server(config)
-    failures: list[ArtifactError] = []
+    failures: list[ServerError] = []
 
-    def fail(error: ArtifactError) -> None:
+    def fail(error: ServerError) -> None:
         failures.append(error)
-        sys.stderr.write(f"{error}\n")
-        if _TERMINATION_LOG.is_file():
-            with contextlib.suppress(OSError):
-                _TERMINATION_LOG.write_text(str(error), encoding="utf-8")
+        _tell(error)
         server.should_exit = True
 
     app.on_failure = fail
     server.run()
-    return BAD_ARTIFACT if failures else 0
+    if not failures:
+        return 0
+    return BROKEN_ENGINE if isinstance(failures[0], EngineError) else BAD_ARTIFACT
+
+
+def _app(given: argparse.Namespace, limits: Limits) -> App:
+    """Return the application for the kind of model that is mounted; an image has the modules of its kind only.
+
+    Raises:
+        ArtifactError: There is no variant.
+    """
+    facts = read_facts(given.model_dir)
+    folder, name, threads, required = given.model_dir, given.model_name, given.threads, given.fallback == "Deny"
+    if facts.framework is Framework.LLAMA_CPP:
+        from skerry.server.language import LanguageApp  # noqa: PLC0415
+        from skerry.server.llamacpp import LlamaServer  # noqa: PLC0415
+
+        engine = LlamaServer(facts, folder, name, threads, given.slots, given.context_tokens)
+        return LanguageApp(facts, engine, name, given.slots, limits, device_required=required)
+    if facts.framework not in {Framework.OPENVINO, Framework.ONNX_RUNTIME}:
+        message = f"no server of Skerry runs variants of {facts.framework}"
+        raise ArtifactError(message)
+    from skerry.server.tensors import TensorApp  # noqa: PLC0415
+
+    return TensorApp(folder, name, threads, limits, device_required=required)
+
+
+def _tell(error: ServerError) -> None:
+    """Say on standard error and to the kubelet why the server ends."""
+    sys.stderr.write(f"{error}\n")
+    if _TERMINATION_LOG.is_file():
+        with contextlib.suppress(OSError):
+            _TERMINATION_LOG.write_text(str(error), encoding="utf-8")
 
 
 def run() -> NoReturn:

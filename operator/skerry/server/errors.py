@@ -22,5 +22,13 @@ class RequestError(Exception):
         super().__init__(message)
 
 
-class ArtifactError(Exception):
-    """The mounted variant cannot be served; the message says why."""
+class ServerError(Exception):
+    """The server cannot go on; the message says why."""
+
+
+class ArtifactError(ServerError):
+    """The mounted variant cannot be served."""
+
+
+class EngineError(ServerError):
+    """What executes the model has ended or does not answer; to begin anew may help."""

@@ -1,17 +1,17 @@
 """A served model, whatever the protocol: its facts, what it accepts, and running it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from skerry.api.artifact import FACTS_FILE, VariantFacts
+from skerry.api.artifact import VariantFacts
 from skerry.api.types import TensorFacts
 from skerry.server import engines
 from skerry.server.engines.base import Array, Engine
 from skerry.server.errors import ArtifactError, RequestError, shown
+from skerry.server.facts import read_facts
 from skerry.server.values import DTYPES, NAMES
 
 
@@ -38,18 +38,7 @@ class ServedModel:
         Raises:
             ArtifactError: There is none, or the runtime cannot load or run it.
         """
-        file = folder / FACTS_FILE
-        try:
-            facts = VariantFacts.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            message = f"{folder} has no {FACTS_FILE}: the volume is empty or holds no Skerry variant"
-            raise ArtifactError(message) from error
-        except (OSError, ValueError, RecursionError) as error:
-            message = f"{file} cannot be read: {error}"
-            raise ArtifactError(message) from error
-        if not (folder / facts.model_file).is_file():
-            message = f"{folder} has no {facts.model_file}, which its {FACTS_FILE} names"
-            raise ArtifactError(message)
+        facts = read_facts(folder)
         for tensor in (*facts.inputs, *facts.outputs):
             if tensor.dtype not in DTYPES:
                 message = f"the tensor {tensor.name!r} is of the type {tensor.dtype}, which this server does not serve"
@@ -66,11 +55,6 @@ class ServedModel:
                 message = f"the output {tensor.name!r} of {facts.model_file} cannot be served: it is {made}"
                 raise ArtifactError(message)
         return model
-
-    @property
-    def verified(self) -> bool:
-        """Whether the device that executes is the one that the variant was made for."""
-        return self.engine.device == self.facts.device
 
     def zeros(self) -> dict[str, Array]:
         """Return the smallest inputs that the model takes."""

@@ -1,6 +1,6 @@
 """Open Inference Protocol v2 over REST: JSON, and the binary tensor data extension."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from skerry.server.errors import RequestError, shown
 from skerry.server.model import ServedModel
 from skerry.server.values import NAMES, from_bytes, from_json
 
-JSON_TYPE: Final = b"application/json"
 BINARY_TYPE: Final = b"application/octet-stream"
 _NOT_OFFERED: Final = ("classification", "shared_memory_region")
 """Extensions that would change what an output means; to ignore them would give a wrong answer."""
@@ -164,30 +163,3 @@ def answer(model: ServedModel, request: InferRequest, found: Mapping[str, Array]
         document["id"] = request.identifier
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *blobs]), len(head)) if blobs else (head, None)
-
-
-def metadata(model: ServedModel) -> dict[str, Any]:
-    """Return a model's metadata, with what Skerry knows of it under `skerry`."""
-
-    def tensors(listed: Sequence[Any]) -> list[dict[str, Any]]:
-        return [{"name": tensor.name, "datatype": tensor.dtype, "shape": tensor.shape} for tensor in listed]
-
-    facts = model.facts
-    return {
-        "name": model.name,
-        "versions": ["1"],
-        "platform": f"{facts.framework.lower()}_{facts.model_file.rsplit('.', 1)[-1]}",
-        "inputs": tensors(facts.inputs),
-        "outputs": tensors(facts.outputs),
-        "skerry": {
-            "variant": facts.name,
-            "framework": facts.framework,
-            "precision": facts.precision,
-            "technique": facts.technique,
-            "accelerator": facts.accelerator,
-            "executionDevice": model.engine.device,
-            "expectedDevice": facts.device,
-            "executionPrecision": model.engine.precision,
-            "sourceSha256": facts.provenance.source_sha256,
-        },
-    }

@@ -1,1 +1,1 @@
-"""Where models and data come from and where variants go: OCI registries, HTTP, claims; digests and safe unpacking."""
+"""Where models and data come from and where variants go: registries, HTTP, S3, the hub, claims; digests, unpacking."""

@@ -1,6 +1,7 @@
 """A file from a web server, continued where the connection broke."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ from skerry.store.errors import TooLargeError, UnreachableError
 from skerry.store.registry import Advance
 
 _WEAK: Final = "W/"
+Check = Callable[[httpx.Response, str], None]
+"""Raises what an answer means; the text begins the message."""
 
 
 class Download:
@@ -20,12 +23,22 @@ class Download:
     same (If-Range): a mixture of two versions would be refused by its digest, but only after everything was read.
     """
 
-    def __init__(self, url: str, target: Path, *, auth: httpx.Auth | None, max_bytes: int, advance: Advance) -> None:
+    def __init__(
+        self,
+        url: str,
+        target: Path,
+        *,
+        auth: httpx.Auth | None,
+        max_bytes: int,
+        advance: Advance,
+        check: Check = transport.check,
+    ) -> None:
         self._url = url
         self._target = target
         self._auth = auth
         self._max_bytes = max_bytes
         self._advance = advance
+        self._check = check
         self._validator: str | None = None
         self._written = 0
 
@@ -46,7 +59,7 @@ class Download:
                 self._restart(None)
                 message = f"{self._url}: the file on the server changed while it was being read"
                 raise UnreachableError(message)
-            transport.check(response, self._url)
+            self._check(response, self._url)
             if not self._continues(response):
                 self._restart(_validator(response))
             length = response.headers.get("Content-Length", "")

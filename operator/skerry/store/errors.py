@@ -22,11 +22,16 @@ class BadInputError(StoreError):
 class DigestMismatchError(BadInputError):
     """The bytes are not the ones that were named."""
 
-    def __init__(self, what: str, wanted: str, found: str) -> None:
-        super().__init__(
-            f"{what}: the SHA-256 is {found}, but {wanted} was expected; "
-            "either the file changed or the digest in the spec is wrong"
-        )
+    def __init__(
+        self,
+        what: str,
+        wanted: str,
+        found: str,
+        *,
+        algorithm: str = "SHA-256",
+        reason: str = "either the file changed or the digest in the spec is wrong",
+    ) -> None:
+        super().__init__(f"{what}: the {algorithm} is {found}, but {wanted} was expected; {reason}")
 
 
 class NotFoundError(BadInputError):
@@ -42,7 +47,15 @@ class TooLargeError(BadInputError):
 
 
 class UnreachableError(StoreError):
-    """A server does not answer."""
+    """A server does not answer.
+
+    Attributes:
+        retry_after_seconds: For how long the server asked not to be asked again.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AccessError(StoreError):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,15 +9,15 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from skerry.store import image, transport, trees
+from skerry.store import hub, image, transport, trees
 from skerry.store.download import Download
 from skerry.store.errors import AccessError, BadInputError, DigestMismatchError, NotFoundError, TooLargeError
 from skerry.store.references import Reference
 from skerry.store.registry import Advance
-from skerry.store.settings import Credentials, StoreSettings
+from skerry.store.settings import Credentials, S3Access, StoreSettings
+from skerry.store.transport import Notify
 
-SCHEMES: Final = ("oci", "https", "http", "pvc")
-Notify = Callable[[str], None]
+SCHEMES: Final = ("oci", "https", "http", "s3", "hf", "pvc")
 _LONGEST_NAME: Final = 200
 _CLAIM: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
@@ -53,7 +52,8 @@ def fetch(
     """Bring what a URI names into a folder of its own and verify it.
 
     An archive (.zip, .tar, .tar.gz) is unpacked; `sha256` is then that of the archive. A folder with one file counts as
-    that file. `notify` is told when something is tried again, `advance` by how many bytes a transfer advanced.
+    that file; `sha256` is still that of the folder's listing where it is one of s3:// or hf://. `notify` is told when
+    something is tried again, `advance` by how many bytes a transfer advanced.
 
     Raises:
         BadInputError: The URI, the bytes or the archive are wrong.
@@ -62,13 +62,17 @@ def fetch(
     """
     scheme = uri.partition("://")[0]
     if scheme not in SCHEMES:
-        message = f"{uri!r}: unknown URI scheme; oci://, https://, http:// and pvc:// are supported"
+        message = f"{uri!r}: unknown URI scheme; oci://, https://, http://, s3://, hf:// and pvc:// are supported"
         raise BadInputError(message)
     folder.mkdir(parents=True, exist_ok=True)
     if scheme == "oci":
         return _oci(uri, folder, sha256, settings, credentials, (notify, advance))
     if scheme == "pvc":
         return _claim(uri, folder, sha256, settings)
+    if scheme == "s3":
+        return _bucket(uri, folder, sha256, settings, credentials, (notify, advance))
+    if scheme == "hf":
+        return _hub(uri, folder, sha256, settings, credentials, (notify, advance))
     if scheme == "http" and not settings.allow_http:
         message = (
             f"{uri}: plain HTTP is not allowed here; use https://, or allow it with the operator's setting allowHttp"
@@ -167,8 +171,7 @@ def _web(
     except ValueError as error:
         message = f"{uri}: not a URL: {error}"
         raise BadInputError(message) from error
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(parts.path).rpartition("/")[2]).lstrip(".")[-_LONGEST_NAME:]
-    target = folder / (name or "file")
+    target = folder / _local_name(unquote(parts.path))
     login = credentials.login(parts.netloc)
     auth = httpx.BasicAuth(login.username, login.password) if login else None
     notify, advance = listeners
@@ -176,3 +179,43 @@ def _web(
     with transport.client(settings) as client:
         transport.patiently(lambda: download.attempt(client), seconds=settings.patience_seconds, notify=notify)
     return _finish(uri, target, folder, wanted, settings)
+
+
+def _local_name(path: str) -> str:
+    """Return a name for the file at the end of a URL's path or of a key that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2]).lstrip(".")[-_LONGEST_NAME:] or "file"
+
+
+def _bucket(
+    uri: str,
+    folder: Path,
+    wanted: str | None,
+    settings: StoreSettings,
+    credentials: Credentials,
+    listeners: tuple[Notify, Advance],
+) -> Fetched:
+    from skerry.store import s3  # noqa: PLC0415 - the server and the operator have not its library
+
+    place = s3.parse(uri)
+    reader = s3.Reader(s3.Bucket(place.bucket, credentials.s3 or S3Access(), settings), settings, listeners)
+    if not place.key.endswith("/"):
+        target = folder / _local_name(place.key)
+        reader.file(place.key, target)
+        return _finish(uri, target, folder, wanted, settings)
+    content = folder / "content"
+    reader.folder(place.key, content)
+    return replace(_verified(uri, content, wanted), path=_single(content))
+
+
+def _hub(
+    uri: str,
+    folder: Path,
+    wanted: str | None,
+    settings: StoreSettings,
+    credentials: Credentials,
+    listeners: tuple[Notify, Advance],
+) -> Fetched:
+    repository = hub.Repository.parse(uri, settings.hub_endpoint)
+    with transport.client(settings) as client:
+        found = hub.Hub(settings, credentials.hub_token, listeners, client).fetch(repository, folder / "content")
+    return replace(_verified(uri, found, wanted), path=_single(found) if found.is_dir() else found)

@@ -40,6 +40,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Document:
+    """A file that is read, not mounted: its name, its media type and its bytes."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Pushed:
     """What was stored: the manifest's digest, and the bytes of all layers."""
 
@@ -127,9 +136,8 @@ def push_image(
         return Pushed(digest, total)
 
 
-def push_document(
-    document: bytes,
-    name: str,
+def push_documents(
+    documents: Sequence[Document],
     reference: Reference,
     *,
     artifact_type: str,
@@ -137,28 +145,35 @@ def push_document(
     credentials: Credentials,
     work: Path,
 ) -> str:
-    """Push one document as an artifact that ORAS reads; it is not for mounting. Return its digest."""
+    """Push documents as an artifact that ORAS reads; it is not for mounting. Return its digest.
+
+    Raises:
+        UnreachableError, AccessError: The registry cannot be written.
+    """
     with (
         tempfile.TemporaryDirectory(dir=work) as folder,
         Registry(reference.host, settings, credentials) as registry,
     ):
         empty, empty_digest = _blob(Path(folder), b"{}")
         registry.upload(reference, empty, empty_digest)
-        path, digest = _blob(Path(folder), document)
-        registry.upload(reference, path, digest)
+        layers = []
+        for document in documents:
+            path, digest = _blob(Path(folder), document.content)
+            registry.upload(reference, path, digest)
+            layers.append(
+                {
+                    "mediaType": document.media_type,
+                    "digest": digest,
+                    "size": len(document.content),
+                    "annotations": {TITLE: document.name},
+                }
+            )
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "artifactType": artifact_type,
             "config": {"mediaType": EMPTY_TYPE, "digest": empty_digest, "size": 2},
-            "layers": [
-                {
-                    "mediaType": artifact_type,
-                    "digest": digest,
-                    "size": len(document),
-                    "annotations": {TITLE: name},
-                }
-            ],
+            "layers": layers,
         }
         return registry.put_manifest(reference, manifest)
 

@@ -23,6 +23,8 @@ _EXCERPT: Final = 300
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 20.0
 T = TypeVar("T")
+Notify = Callable[[str], None]
+"""Is told when something is tried again."""
 
 
 def client(settings: StoreSettings) -> httpx.Client:
@@ -34,6 +36,22 @@ def client(settings: StoreSettings) -> httpx.Client:
     Raises:
         AccessError: The bundle of extra authorities is not PEM.
     """
+
+    def guard(request: httpx.Request) -> None:
+        check_clear_text(request.url, settings)
+
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    return httpx.Client(
+        verify=tls_context(settings), timeout=timeout, follow_redirects=True, event_hooks={"request": [guard]}
+    )
+
+
+def tls_context(settings: StoreSettings) -> ssl.SSLContext:
+    """Return what trusts the system's authorities and those of the settings.
+
+    Raises:
+        AccessError: The bundle of extra authorities is not PEM.
+    """
     context = ssl.create_default_context()
     if settings.ca_bundle:
         try:
@@ -41,17 +59,23 @@ def client(settings: StoreSettings) -> httpx.Client:
         except (ValueError, ssl.SSLError) as error:
             message = f"the bundle of certificate authorities is not PEM: {error}"
             raise AccessError(message) from error
+    return context
 
-    def guard(request: httpx.Request) -> None:
-        if request.url.scheme != "https" and not _clear_text_allowed(request.url, settings):
-            message = (
-                f"{request.url.host} would be asked by plain HTTP ({request.url}), which is not allowed here; "
-                "list the host as insecure, or allow HTTP, if you trust the network"
-            )
-            raise AccessError(message)
 
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    return httpx.Client(verify=context, timeout=timeout, follow_redirects=True, event_hooks={"request": [guard]})
+def check_clear_text(url: httpx.URL, settings: StoreSettings) -> None:
+    """Refuse plain HTTP that the settings do not allow.
+
+    Raises:
+        AccessError: It is not allowed.
+    """
+    if url.scheme == "https" or _clear_text_allowed(url, settings):
+        return
+    # Without the query: where a server redirects to, it may hold a signature.
+    message = (
+        f"{url.host} would be asked by plain HTTP ({url.copy_with(query=None)}), which is not allowed here; "
+        "list the host as insecure, or allow HTTP, if you trust the network"
+    )
+    raise AccessError(message)
 
 
 def _clear_text_allowed(url: httpx.URL, settings: StoreSettings) -> bool:
@@ -104,7 +128,7 @@ def check(response: httpx.Response, what: str) -> None:
         or code >= httpx.codes.INTERNAL_SERVER_ERROR
     ):
         message = f"{what}: the server answered {code}"
-        raise UnreachableError(message)
+        raise UnreachableError(message, retry_after_seconds=retry_after(response.headers.get("Retry-After", "")))
     if code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
         message = f"{what}: the server denied access ({code}); check the credentials"
         raise AccessError(message)
@@ -113,16 +137,23 @@ def check(response: httpx.Response, what: str) -> None:
     raise AccessError(message)
 
 
+def retry_after(text: str) -> float:
+    """Return the seconds of a `Retry-After` header; its form with a date, which is rare, counts as 0."""
+    return float(text) if text.isascii() and text.isdecimal() else 0.0
+
+
 def patiently(
     action: Callable[[], T],
     *,
     seconds: float,
-    notify: Callable[[str], None] = lambda _: None,
+    notify: Notify = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
 ) -> T:
     """Do something again while servers are unreachable, with growing jittered pauses, for so many seconds.
+
+    A server that says when to come back is asked again then, not before.
 
     Raises:
         UnreachableError: It still failed after that time.
@@ -133,7 +164,7 @@ def patiently(
         try:
             return action()
         except UnreachableError as error:
-            wait = pause * (0.5 + jitter())
+            wait = max(pause * (0.5 + jitter()), error.retry_after_seconds)
             if clock() + wait > deadline:
                 raise
             notify(f"{error}; trying again")

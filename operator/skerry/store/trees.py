@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, Self
@@ -22,6 +22,7 @@ MAX_RATIO: Final = 200
 """Most bytes that one packed byte may stand for: weights hardly compress, bombs do a thousandfold."""
 RATIO_FREE_BYTES: Final = 64 << 20
 """Below this the ratio is not looked at: sparse test files may well compress that much."""
+MAX_NAME: Final = 255
 MAX_HEADER: Final = 1 << 20
 """Most bytes of one extended tar header: the tar module holds them in memory before anything can be counted."""
 _DAMAGED: Final = (
@@ -128,6 +129,30 @@ def safe_target(folder: Path, name: str) -> Path:
         message = f"the entry {name!r} would be written outside its folder, or has a name that is not portable"
         raise UnsafeArchiveError(message)
     return folder.joinpath(*pure.parts)
+
+
+def safe_targets(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Return where each of several files goes that a server lists.
+
+    Raises:
+        BadInputError: One cannot be a file in the folder, or two of them cannot be beside each other.
+    """
+    try:
+        paths = {name: safe_target(folder, name) for name in names}
+    except UnsafeArchiveError as error:
+        message = str(error).removeprefix("the entry ")
+        raise BadInputError(message) from error
+    folders = {parent for path in paths.values() for parent in path.parents}
+    known: set[Path] = set()
+    for name, path in paths.items():
+        if path in folders or path in known:
+            message = f"{name!r} cannot be a file beside the others"
+            raise BadInputError(message)
+        if any(len(os.fsencode(part)) > MAX_NAME for part in path.parts):
+            message = f"{name!r} is longer than the {MAX_NAME} bytes that a file's name may have"
+            raise BadInputError(message)
+        known.add(path)
+    return paths
 
 
 class _Header(tarfile.TarInfo):

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from skerry.accelerators.catalogue import AcceleratorEntry, CatalogueError, catalogue, checked, from_file
 from skerry.accelerators.cpu import FEATURES
-from skerry.planning.candidates import check
+from skerry.accelerators.recipes import book
+from skerry.planning.candidates import check, servable
 
 
 def test_all_features_and_candidates_of_the_catalogue_exist() -> None:
@@ -21,10 +22,10 @@ def test_all_features_and_candidates_of_the_catalogue_exist() -> None:
             check(candidate)
 
 
-def test_devices_are_those_that_the_server_s_image_has() -> None:
+def test_only_what_a_server_runs_is_optimized_for_on_a_cluster() -> None:
     """images/server/Dockerfile removes OpenVINO's other plugins, and its ONNX Runtime is that for the CPU."""
-    devices = {device for entry in catalogue().values() for device in entry.devices.values()}
-    assert devices == {"CPU", "CPUExecutionProvider"}
+    assert [name for name, entry in catalogue().items() if servable(entry)] == ["cpu"]
+    assert {device for tool in book().tools.values() for device in tool.serves} == {"CPU", "CPUExecutionProvider"}
 
 
 def test_frameworks_and_devices_must_agree() -> None:

@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "imported: []" in done.stdout
-    for command in ("push", "pull", "digest", "version"):
+    for command in ("push", "pull", "digest", "optimize", "report", "version"):
         assert command in done.stdout
 
 

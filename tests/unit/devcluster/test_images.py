@@ -79,6 +79,35 @@ def test_the_registry_is_one_of_the_images(root: Path) -> None:
     assert images.names(root) == ["server", "registry"]
 
 
+def test_an_image_on_nvidias_base_is_not_built_here(root: Path) -> None:
+    (root / "images/server/Dockerfile").write_text("ARG BASE=nvcr.io/nvidia/tensorrt:25.10-py3\nFROM ${BASE}\n")
+    assert images.names(root) == ["registry"]
+    assert "optimizer-tensorrt" not in images.names()
+    assert images.inputs("optimizer-tensorrt")
+
+
+def test_an_image_stands_on_the_debian_that_its_dockerfile_names(root: Path) -> None:
+    dockerfile = root / "images/server/Dockerfile"
+    for wanted in ("sid", "trixie"):
+        dockerfile.write_text(f"# c\nARG BASE=docker.io/library/debian:{wanted}-slim\nFROM ${{BASE}}\n")
+        assert images.suite("server", root) == wanted
+
+
+@pytest.mark.parametrize(
+    "line", ["ARG BASE", "ARG BASE=docker.io/library/debian:woody-slim", "ARG BASE=docker.io/library/fedora:42"]
+)
+def test_an_image_on_another_base_is_an_error_that_says_which_line_is_wanted(root: Path, line: str) -> None:
+    (root / "images/server/Dockerfile").write_text(f"{line}\nFROM ${{BASE}}\n")
+    with pytest.raises(DevclusterError, match=r"images/server/Dockerfile must say .* SUITE is one of .*sid"):
+        images.suite("server", root)
+
+
+def test_every_image_of_the_project_names_its_debian() -> None:
+    found = {name: images.suite(name) for name in images.names() if name != images.REGISTRY}
+    assert found["operator"] == "trixie"
+    assert found["optimizer-llamacpp"] == "sid"
+
+
 @pytest.mark.parametrize(
     ("reference", "full"),
     [

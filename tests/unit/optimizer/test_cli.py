@@ -23,7 +23,7 @@ def test_variant_report_and_table(
     shown = capfd.readouterr()
     assert "onnxruntime-int8-static" in shown.out
     assert "Passed        ArtifactSize" in shown.out
-    assert f"report:  {out / 'report.json'}" in shown.out
+    assert f"report:  {out / 'report.html'}" in shown.out
     assert "Quantizing onnxruntime-int8-static" in shown.err
     text = (out / "variant" / "skerry.json").read_text(encoding="utf-8")
     facts = VariantFacts.model_validate_json(text)
@@ -66,6 +66,17 @@ def test_what_libraries_print_goes_to_the_log(
         (["--candidate", "openvino-int8-ptq:preset"], os.EX_USAGE, "is not NAME:OPTION=VALUE"),
         (["--objective", "speed"], os.EX_USAGE, "--objective: 'speed' is none of"),
         (["--input", "image"], os.EX_USAGE, "is not NAME=1,3,224,224"),
+        (
+            ["--no-gates", "--gate", "LatencyP95:Threshold:1"],
+            os.EX_USAGE,
+            "--no-gates and --gate contradict each other",
+        ),
+        (["--sha256", "abc"], os.EX_USAGE, "--sha256: 'abc' is not a SHA-256 of 64 hexadecimal digits"),
+        (["--data-sha256", "0" * 64], os.EX_USAGE, "--data-sha256 needs --data"),
+        (["--calibration-sha256", "0" * 64], os.EX_USAGE, "--calibration-sha256 needs --calibration"),
+        (["--accelerator", "abacus"], os.EX_USAGE, "--accelerator: 'abacus' is none of"),
+        (["--format", "Paper"], os.EX_USAGE, "--format: 'Paper' is none of Auto, ONNX"),
+        (["--sha256", "0" * 64], os.EX_DATAERR, "but " + "0" * 64 + " was expected"),
         (["--metric", "F1"], os.EX_USAGE, "--metric needs --data"),
         (["--data", "none.npz"], os.EX_NOINPUT, "none.npz: there is no such file or folder"),
         (["--push", "oci://localhost:1/digits@sha256:" + "0" * 64], os.EX_USAGE, "needs a tag and no digest"),

@@ -34,7 +34,7 @@ def claim(tmp_path: Path, classifier: Path, labelled: Path) -> Path:
     (folder / "digits.onnx").write_bytes(classifier.read_bytes())
     (folder / "test.npz").write_bytes(labelled.read_bytes())
     (folder / "broken.onnx").write_bytes(classifier.read_bytes()[:500])
-    (folder / "model.tflite").write_bytes(models.FOREIGN["TFLite"][0])
+    (folder / "model.h5").write_bytes(models.FOREIGN["Keras"][0])
     images, labels = models.digits()
     models.save_data(folder / "wrong.npz", picture=images, labels=labels)
     return folder
@@ -70,7 +70,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
         "the spec is not valid: tuning: Extra inputs are not permitted",
     ),
     "unknown scheme": (
-        lambda claim: spec_for(claim, model={"uri": "s3://bucket/key"}),
+        lambda claim: spec_for(claim, model={"uri": "ftp://host/model.onnx"}),
         ExitCode.BAD_INPUT,
         JobReason.BAD_MODEL,
         "unknown URI scheme",
@@ -100,10 +100,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Spec | str], ExitCode, JobReason, str
         "broken.onnx is not an ONNX model, or is cut off",
     ),
     "other format": (
-        lambda claim: spec_for(claim, model=source(claim, "model.tflite")),
+        lambda claim: spec_for(claim, model=source(claim, "model.h5")),
         ExitCode.BAD_INPUT,
         JobReason.UNSUPPORTED_FORMAT,
-        "looks like TFLite",
+        "looks like Keras",
     ),
     "wrong data": (
         lambda claim: spec_for(claim, evaluation=source(claim, "wrong.npz")),

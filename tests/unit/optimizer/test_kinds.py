@@ -1,6 +1,7 @@
 """What a model is built of."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,6 +13,9 @@ from skerry.optimizer import child
 from skerry.optimizer.inspection import inspect
 from skerry.optimizer.kinds import Operation, model_kind
 from tests.unit.optimizer import models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def chain(*names: str) -> list[Operation]:
@@ -55,15 +59,13 @@ def recurrent() -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", ["classifier", "encoder", "recurrent", "flat"])
 def test_real_models_as_onnx_and_as_ir(tmp_path: Path, classifier: Path, encoder: Path, name: str) -> None:
-    path, kind = (
-        (classifier, ModelKind.CONVOLUTIONAL)
-        if name == "classifier"
-        else (encoder / "encoder.onnx", ModelKind.TRANSFORMER)
-        if name == "encoder"
-        else (models.save(tmp_path / "m.onnx", recurrent()), ModelKind.RECURRENT)
-        if name == "recurrent"
-        else (models.save(tmp_path / "m.onnx", models.flat()), ModelKind.OTHER)
-    )
+    made: dict[str, Callable[[], tuple[Path, ModelKind]]] = {
+        "classifier": lambda: (classifier, ModelKind.CONVOLUTIONAL),
+        "encoder": lambda: (encoder / "encoder.onnx", ModelKind.TRANSFORMER),
+        "recurrent": lambda: (models.save(tmp_path / "m.onnx", recurrent()), ModelKind.RECURRENT),
+        "flat": lambda: (models.save(tmp_path / "m.onnx", models.flat()), ModelKind.OTHER),
+    }
+    path, kind = made[name]()
     found = child.call("inspecting", inspect, path, ModelFormat.ONNX, [], tmp_path / "pinned")
     assert (found.facts.kind, found.source.kind) == (kind, kind)
     target = tmp_path / "ir" / "model.xml"

@@ -90,6 +90,10 @@ def test_the_candidate_that_passes_is_laid_out(tmp_path: Path, classifier: Path,
     assert facts == outcome.facts
     assert (facts.framework, facts.device) == (Framework.ONNX_RUNTIME, "CPUExecutionProvider")
     assert facts.evaluation_metric is EvaluationMetric.ACCURACY
+    data = hashlib.sha256(labelled.read_bytes()).hexdigest()
+    assert (facts.provenance.calibration_sha256, facts.provenance.evaluation_sha256) == (data, data)
+    assert facts.provenance.host == outcome.host
+    assert "onnxruntime" in facts.provenance.tools
     assert facts.provenance.source_sha256 == hashlib.sha256(classifier.read_bytes()).hexdigest()
     assert lines.results["onnxruntime-fp32"].verdict is Verdict.FAILED
     assert "at least 25 % better wanted" in lines.results["onnxruntime-fp32"].message

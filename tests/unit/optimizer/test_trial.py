@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.api.meta import DECIMAL_PATTERN
-from skerry.api.types import EvaluationMetric, Gate, Goal, Metric
-from skerry.optimizer.trial import decimal, settled
-from skerry.planning.gates import Comparison
+from skerry.api.types import EvaluationMetric, Gate, Goal, Metric, Verdict
+from skerry.optimizer.backends.base import Made
+from skerry.optimizer.trial import EMULATED, decimal, settled, unknown
+from skerry.planning.gates import Comparison, judge
 
 FASTER = Gate(metric=Metric.LATENCY_P95, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50")
 SMALLER = Gate(metric=Metric.MODEL_MEMORY, goal=Goal.PERCENT_MIN_IMPROVEMENT, value="50")
@@ -45,3 +46,13 @@ def test_every_figure_is_a_decimal_near_itself(value: float) -> None:
 
 def test_five_digits_and_no_exponent() -> None:
     assert [decimal(value) for value in (0.0, 5000.0, 0.000123456789, 98.0)] == ["0", "5000", "0.00012346", "98"]
+
+
+@pytest.mark.parametrize("metric", [metric for metric in Metric if metric is not Metric.ACCURACY])
+def test_what_an_emulator_measures_is_no_figure_of_the_device(metric: Metric) -> None:
+    gates = [Gate(metric=metric, goal=Goal.PERCENT_MAX_DEGRADATION, value="1000")]
+    real, emulated = Made("m", {}, "INT8"), Made("m", {}, "INT8", emulated="an emulator ran it")
+    assert metric not in unknown(real)
+    told = judge(gates, {}, missing=unknown(emulated))[metric]
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert told.message.endswith("an emulator ran it") is (metric not in EMULATED)

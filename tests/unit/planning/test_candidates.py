@@ -1,13 +1,24 @@
 """The decision matrix, cut down to what there is."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from skerry.accelerators.catalogue import catalogue
+from skerry.accelerators.catalogue import AcceleratorEntry, catalogue
 from skerry.accelerators.recipes import Recipe, book
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, Precision, Technique
-from skerry.planning.candidates import Available, CandidateError, check, from_name, name_of, plan
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelSource, Precision, Technique
+from skerry.planning.candidates import (
+    Available,
+    CandidateError,
+    check,
+    from_name,
+    groups,
+    hint,
+    measurable,
+    name_of,
+    plan,
+)
 
 CPU = catalogue()["cpu"]
 ALL = Available(ModelFormat.ONNX, calibration=True, calibration_labels=True)
@@ -28,11 +39,11 @@ def names(available: Available) -> list[str]:
 def test_with_labelled_data_everything_is_tried() -> None:
     assert names(ALL) == [
         "openvino-int8-ptq",
+        "onnxruntime-int8-static",
+        "onnxruntime-int8-dynamic",
         "openvino-int8-weights",
         "openvino-fp16",
         "openvino-fp32",
-        "onnxruntime-int8-static",
-        "onnxruntime-int8-dynamic",
         "onnxruntime-fp32",
         "openvino-int8-aware",
     ]
@@ -108,3 +119,81 @@ def test_wrong_options(options: dict[str, str], message: str) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(CandidateError, match=r"no candidate 'int8'; there are .*openvino-int8-ptq"):
         from_name("int8")
+
+
+HEXAGON = catalogue()["qualcomm-hexagon"]
+A8 = request(Framework.QNN, Precision.INT8, Technique.POST_TRAINING)
+LITERT = request(Framework.LITERT, Precision.INT8, Technique.DYNAMIC)
+
+
+def test_an_accelerator_with_an_emulator_is_measured() -> None:
+    assert measurable(HEXAGON)
+    everything = replace(ALL, tools=frozenset({"qnn"}))
+    assert [planned.name for planned in plan(HEXAGON, everything, []).candidates] == [
+        *("qnn-int8-ptq", "qnn-int8-ptq-uint16", "qnn-fp16")
+    ]
+    with pytest.raises(CandidateError, match="it belongs to the image of the group qnn"):
+        plan(HEXAGON, ALL, [A8])
+
+
+def test_what_cannot_be_measured_is_left_out() -> None:
+    both = HEXAGON.model_copy(update={"devices": {Framework.QNN: "HTP", Framework.ONNX_RUNTIME: "QNN"}})
+    wanted = request(Framework.ONNX_RUNTIME, Precision.INT8, Technique.POST_TRAINING)
+    with pytest.raises(CandidateError, match="cannot measure models in ONNXRuntime on qualcomm-hexagon"):
+        plan(both, ALL, [wanted])
+    assert not measurable(HEXAGON.model_copy(update={"devices": {Framework.ONNX_RUNTIME: "QNN"}}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "hint", "requested", "wanted"),
+    [
+        (HEXAGON, ModelFormat.AUTO, [], ("qnn",)),
+        (HEXAGON, ModelFormat.OPENVINO, [], ()),
+        (CPU, ModelFormat.AUTO, [], ()),
+        (CPU, ModelFormat.ONNX, [], ()),
+        (CPU, ModelFormat.TFLITE, [], ("litert",)),
+        (CPU, ModelFormat.AUTO, [LITERT], ("litert",)),
+    ],
+)
+def test_images_that_a_search_needs(
+    entry: AcceleratorEntry, hint: ModelFormat, requested: list[CandidateRequest], wanted: tuple[str, ...]
+) -> None:
+    assert groups(entry, hint, requested) == wanted
+
+
+Q4 = request(Framework.LLAMA_CPP, Precision.INT4, Technique.WEIGHTS_ONLY)
+PTQ = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("hinted", "requested", "wanted"),
+    [
+        (ModelFormat.AUTO, [], ()),
+        (ModelFormat.ONNX, [], ()),
+        (ModelFormat.OPENVINO, [], ()),
+        (ModelFormat.TFLITE, [], ("litert",)),
+        (ModelFormat.GGUF, [], ("llamacpp",)),
+        (ModelFormat.HUGGING_FACE, [], ("olive", "llamacpp")),
+        (ModelFormat.HUGGING_FACE, [Q4], ("llamacpp",)),
+        (ModelFormat.HUGGING_FACE, [PTQ], ("olive",)),
+        (ModelFormat.TORCH_EXPORT, [], ("olive",)),
+    ],
+)
+def test_a_job_has_the_images_that_its_candidates_may_need(
+    hinted: ModelFormat, requested: list[CandidateRequest], wanted: tuple[str, ...]
+) -> None:
+    assert groups(CPU, hinted, requested) == wanted
+
+
+@pytest.mark.parametrize(
+    ("uri", "stated", "wanted"),
+    [
+        ("oci://r/m:1", ModelFormat.AUTO, ModelFormat.AUTO),
+        ("oci://r/m:1", ModelFormat.GGUF, ModelFormat.GGUF),
+        ("https://h/m.gguf", ModelFormat.AUTO, ModelFormat.GGUF),
+        ("hf://org/name@" + "0" * 40, ModelFormat.AUTO, ModelFormat.HUGGING_FACE),
+        ("hf://org/name@" + "0" * 40 + "/model.onnx", ModelFormat.AUTO, ModelFormat.ONNX),
+    ],
+)
+def test_what_a_source_says_of_its_format(uri: str, stated: ModelFormat, wanted: ModelFormat) -> None:
+    assert hint(ModelSource(uri=uri, sha256="0" * 64, format=stated)) is wanted

@@ -142,6 +142,14 @@ def test_a_pod_that_cannot_be_placed_says_so_in_the_schedulers_words() -> None:
     assert "0/3 nodes are available" in state.message
 
 
+def test_a_container_that_does_not_start_is_named_with_the_kubelets_words() -> None:
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    tools = [{"name": "tools-llamacpp", "state": {"waiting": waiting}}]
+    main = [{"name": "optimizer", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    state = assess(batch(), [pod(phase="Pending", initContainerStatuses=tools, containerStatuses=main)])
+    assert state.message == "tools-llamacpp does not start: ImagePullBackOff: no such image"
+
+
 def test_how_to_try_again_is_told_where_a_change_of_the_spec_does_not_help() -> None:
     pushed = how_to_try_again(JobReason.BAD_DATA, "j", "vision", of_model=True)
     assert "`kubectl delete optimizationjob j --namespace vision` (the EdgeModel makes it anew)" in pushed

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from skerry.api.types import Framework
 from skerry.kube.resources import (
     BUDGETS,
     DEPLOYMENTS,
@@ -33,6 +34,28 @@ async def test_a_published_model_is_served_where_it_can_run(gateway: FakeGateway
     assert condition(status, "Ready") == ("True", "Serving")
     assert condition(status, "AccelerationVerified") == ("True", "AccelerationVerified")
     assert status["status"]["devices"] == "CPU:2"
+
+
+@pytest.mark.parametrize("present", [False, True])
+async def test_a_variant_without_an_image_that_serves_it_is_told(
+    gateway: FakeGateway, context: Context, served: str, *, present: bool
+) -> None:
+    model = gateway.one(EDGE_MODELS, "vision", "digits")
+    model["status"]["variants"][0]["framework"] = "LlamaCpp"
+    gateway.put(model)
+    images = {Framework.LLAMA_CPP: "llama:1"} if present else {}
+    settings = context.settings.model_copy(update={"server_images": images})
+
+    await deploy(dataclasses.replace(context, settings=settings))
+
+    pod = gateway.one(DEPLOYMENTS, "vision", f"{served}-cpu")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == ("llama:1" if present else "server:1")
+    status = gateway.one(EDGE_DEPLOYMENTS, "vision", served)
+    if not present:
+        assert condition(status, "Ready") == ("False", "NoServerImage")
+        message = status["status"]["conditions"][0]["message"]
+        assert "the variants of 'digits' are for LlamaCpp, and this installation has no image that serves" in message
+        assert message.endswith("what was rolled out before goes on serving")
 
 
 async def test_serving_looked_at_again_writes_nothing(gateway: FakeGateway, context: Context, served: str) -> None:

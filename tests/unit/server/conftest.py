@@ -10,8 +10,8 @@ import pytest
 
 from skerry.api.artifact import Provenance, VariantFacts
 from skerry.api.types import Framework, Precision, Requirements, Technique, TensorFacts, TensorType
-from skerry.server.app import App
 from skerry.server.limits import Limits
+from skerry.server.tensors import TensorApp
 from tests.support import models
 
 LIMIT = 64 * 1024
@@ -45,10 +45,10 @@ def artifact(tmp_path: Path) -> Path:
 class Lifespan:
     """Starts and stops an application as a server would."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: TensorApp) -> None:
         self._app = app
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> TensorApp:
         await self._app.start()
         await self._app.loaded()
         return self._app
@@ -64,7 +64,7 @@ def limits() -> Limits:
 
 @pytest.fixture
 async def client(artifact: Path, limits: Limits) -> AsyncIterator[httpx.AsyncClient]:
-    async with Lifespan(App(artifact, "digits", 1, limits)) as app:
+    async with Lifespan(TensorApp(artifact, "digits", 1, limits)) as app:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as made:
             yield made

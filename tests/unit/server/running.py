@@ -33,13 +33,18 @@ def write_variant(folder: Path, facts: VariantFacts, *, hidden: int = 8) -> Path
     return folder
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 class Running:
     """`python -m skerry.server` on loopback, from when it is ready."""
 
     def __init__(self, folder: Path, log: IO[bytes], *words: str, environment: dict[str, str] | None = None) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = int(listener.getsockname()[1])
+        self.port = free_port()
         command = [sys.executable, "-m", "skerry.server", "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--model-dir", str(folder), "--model-name", NAME, "--threads", "1", *words],

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from skerry.api.types import Framework
-from skerry.server.app import App
 from skerry.server.limits import Limits
+from skerry.server.tensors import TensorApp
 from tests.support import models
 from tests.unit.server.conftest import Lifespan, facts
 
@@ -184,7 +184,7 @@ async def test_an_artifact_without_its_files_is_told_and_never_ready(
 ) -> None:
     (artifact / missing).unlink()
     told: list[Exception] = []
-    app = App(artifact, "digits", 1, limits)
+    app = TensorApp(artifact, "digits", 1, limits)
     app.on_failure = told.append
 
     await app.start()
@@ -204,7 +204,7 @@ async def test_what_another_device_executes_is_told(artifact: Path, limits: Limi
     changed = facts(framework=Framework.OPENVINO, device="AUTO", execution_precision="FP32")
     (artifact / "skerry.json").write_text(json.dumps(changed.wire()), encoding="utf-8")
     async with (
-        Lifespan(App(artifact, "digits", 1, limits, device_required=True)) as app,
+        Lifespan(TensorApp(artifact, "digits", 1, limits, device_required=True)) as app,
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client,
     ):
         said = (await client.get("/v2/models/digits")).json()["skerry"]

@@ -15,9 +15,9 @@ import pytest
 
 from skerry.api.types import TensorFacts, TensorType
 from skerry.server import engines
-from skerry.server.app import App
 from skerry.server.engines.base import Array
 from skerry.server.limits import Limits
+from skerry.server.tensors import TensorApp
 from tests.support import models
 from tests.unit.server.conftest import Lifespan, facts
 
@@ -55,8 +55,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 @asynccontextmanager
 async def serving(
     artifact: Path, engine: FakeEngine, limits: Limits = LIMITS
-) -> AsyncIterator[tuple[App, httpx.AsyncClient]]:
-    async with Lifespan(App(artifact, "digits", 1, limits, lambda: engine.now)) as app:
+) -> AsyncIterator[tuple[TensorApp, httpx.AsyncClient]]:
+    async with Lifespan(TensorApp(artifact, "digits", 1, limits, lambda: engine.now)) as app:
         assert app.ready
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as made:
             yield app, made
@@ -234,7 +234,7 @@ async def test_absent_options_may_be_null(client: httpx.AsyncClient) -> None:
 class Slow:
     """A client that sends a part of a body, then nothing, and in the end goes away."""
 
-    def __init__(self, app: App, size: int, part: bytes) -> None:
+    def __init__(self, app: TensorApp, size: int, part: bytes) -> None:
         self._parts = [part]
         self._goes = asyncio.Event()
         self._answers: list[Any] = []
@@ -326,7 +326,7 @@ async def test_a_variant_that_cannot_be_served_is_told_when_it_is_loaded(
     models.classifier(tmp_path / "model.onnx", hidden=8)
     (tmp_path / "skerry.json").write_text(json.dumps(facts(**change).wire()), encoding="utf-8")
     told: list[Exception] = []
-    app = App(tmp_path, "digits", 1, LIMITS, lambda: engine.now)
+    app = TensorApp(tmp_path, "digits", 1, LIMITS, lambda: engine.now)
     app.on_failure = told.append
     async with Lifespan(app):
         assert not app.ready
@@ -341,7 +341,7 @@ async def test_where_its_device_is_required_a_model_on_another_one_takes_no_traf
     (artifact / "skerry.json").write_text(json.dumps(facts(device="GPU").wire()), encoding="utf-8")
 
     async with (
-        Lifespan(App(artifact, "digits", 1, LIMITS, device_required=required)) as app,
+        Lifespan(TensorApp(artifact, "digits", 1, LIMITS, device_required=required)) as app,
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client,
     ):
         ready, live = await client.get("/v2/health/ready"), await client.get("/v2/health/live")

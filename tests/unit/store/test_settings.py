@@ -8,7 +8,7 @@ import pytest
 
 from skerry.api import jobcontract
 from skerry.store.errors import AccessError, UnreachableError
-from skerry.store.settings import Credentials, Login, StoreSettings
+from skerry.store.settings import Credentials, Login, S3Access, StoreSettings
 
 
 def encoded(user: str, password: str) -> str:
@@ -75,10 +75,77 @@ def test_of_two_credentials_the_first_counts() -> None:
     second = Credentials({"a": Login("2", "2"), "b": Login("2", "2")})
     merged = first.merged(second)
     assert [merged.login(host) for host in "abc"] == [Login("1", "1"), Login("2", "2"), None]
+    mine, theirs = Credentials(s3=ACCESS), Credentials(s3=S3Access("http://b"), hub_token="hf")
+    assert mine.merged(theirs) == Credentials(s3=ACCESS, hub_token="hf")
 
 
 def test_a_password_is_not_shown() -> None:
     assert "secret" not in repr(Credentials({"a": Login("edge", "secret")}))
+
+
+S3 = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "very-secret",
+    "AWS_SESSION_TOKEN": "secret-token",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ENDPOINT_URL": "https://s3.edge:8333/",
+}
+ACCESS = S3Access("https://s3.edge:8333", "eu-west-1", "key", "very-secret", "secret-token")
+
+
+def test_keys_for_s3_and_a_token_of_the_hub(tmp_path: Path) -> None:
+    for name, value in {**S3, "HF_TOKEN": "hf_secret"}.items():
+        (tmp_path / name).write_text(f"{value}\n", encoding="utf-8")
+    found = Credentials.from_folder(tmp_path, "host")
+    assert found == Credentials(s3=ACCESS, hub_token="hf_secret")
+    assert Credentials.from_env({**S3, "HF_TOKEN": "hf_secret"}) == found
+    assert not [secret for secret in ("very-secret", "secret-token", "hf_secret") if secret in repr(found)]
+    (tmp_path / "username").write_text("edge", encoding="utf-8")
+    (tmp_path / "password").write_text("secret", encoding="utf-8")
+    both = Credentials.from_folder(tmp_path, "host")
+    assert (both.login("host"), both.s3, both.hub_token) == (Login("edge", "secret"), ACCESS, "hf_secret")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, None),
+        ({"AWS_REGION": ""}, None),
+        ({"AWS_PROFILE": "mine"}, None),
+        ({"AWS_ENDPOINT_URL": "http://s3:8333"}, S3Access("http://s3:8333", "us-east-1")),
+        ({"AWS_DEFAULT_REGION": "eu-north-1"}, S3Access("", "eu-north-1")),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-north-1"}, S3Access("", "eu-west-1")),
+        ({"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"}, S3Access("http://b")),
+    ],
+)
+def test_what_is_left_out_for_s3(given: dict[str, str], expected: S3Access | None) -> None:
+    assert Credentials.from_env(given).s3 == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "key"}, "belong together"),
+        ({"AWS_SECRET_ACCESS_KEY": "very-secret"}, "belong together"),
+        (
+            {"AWS_ENDPOINT_URL": "s3.edge:8333"},
+            r"AWS_ENDPOINT_URL is 's3\.edge:8333', but it must look like https://HOST",
+        ),
+        ({"AWS_ENDPOINT_URL": "https://s3.edge/path"}, "without a path"),
+    ],
+)
+def test_what_does_not_fit_together_for_s3(given: dict[str, str], sentence: str, tmp_path: Path) -> None:
+    for name, value in given.items():
+        (tmp_path / name).write_text(value, encoding="utf-8")
+    with pytest.raises(AccessError, match=sentence) as caught:
+        Credentials.from_folder(tmp_path, "host")
+    assert "very-secret" not in str(caught.value)
+
+
+def test_an_endpoint_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(AccessError, match="must look like") as caught:
+        Credentials.from_env({"AWS_ENDPOINT_URL": "https://user:very-secret@s3.edge"})
+    assert "very-secret" not in str(caught.value)
 
 
 def test_settings_from_the_environment() -> None:
@@ -87,9 +154,11 @@ def test_settings_from_the_environment() -> None:
         jobcontract.ENV_ALLOW_HTTP: "true",
         jobcontract.ENV_CA_BUNDLE: "PEM",
         jobcontract.ENV_PVC_ROOT: "/claims",
+        jobcontract.ENV_HUB_ENDPOINT: "https://hub.edge/",
     }
     settings = StoreSettings.from_env(environ)
     assert settings.insecure == {"a:5000", "b"}
     assert settings.allow_http
     assert (settings.ca_bundle, settings.pvc_root) == ("PEM", Path("/claims"))
+    assert settings.hub_endpoint == "https://hub.edge"
     assert StoreSettings.from_env({}) == StoreSettings()

@@ -3,7 +3,7 @@
 import pytest
 
 from skerry.store.errors import NotFoundError, UnreachableError
-from skerry.store.transport import LONGEST_PAUSE, patiently
+from skerry.store.transport import LONGEST_PAUSE, patiently, retry_after
 
 
 class Time:
@@ -72,3 +72,19 @@ def test_what_does_not_get_better_is_not_tried_again() -> None:
     with pytest.raises(NotFoundError):
         patiently(server, seconds=1000, clock=time.clock, sleep=time.sleep)
     assert server.calls == 1
+
+
+def test_a_server_that_says_when_to_come_back_is_asked_then() -> None:
+    time = Time()
+    busy = UnreachableError("busy", retry_after_seconds=30)
+    patiently(Server(2, busy), seconds=100, clock=time.clock, sleep=time.sleep, jitter=lambda: 0.5)
+    assert time.pauses == [30, 30]
+    with pytest.raises(UnreachableError, match="busy"):
+        patiently(Server(1, busy), seconds=20, clock=time.clock, sleep=time.sleep)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("", 0.0), ("-1", 0.0), ("Sat, 21 Nov 2026 16:00:00 GMT", 0.0), ("٣", 0.0)]
+)
+def test_when_to_come_back(header: str, seconds: float) -> None:
+    assert retry_after(header) == seconds

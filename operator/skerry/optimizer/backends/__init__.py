@@ -4,10 +4,12 @@ A module is imported only when it is used, in a child process: it imports its fr
 """
 
 import importlib
+from pathlib import Path
+from typing import Any
 
 from skerry.accelerators.recipes import book
 from skerry.api.types import Framework
-from skerry.optimizer.backends.base import Backend, Made, Work
+from skerry.optimizer.backends.base import Backend, LanguageBackend, Made, Source, Work
 from skerry.optimizer.errors import ConfigurationError
 
 
@@ -29,6 +31,20 @@ def runner(framework: Framework) -> Backend:
         message = f"no tool of this version runs models in {framework}"
         raise ConfigurationError(message)
     return maker(tool.tool)
+
+
+def language_runner(framework: Framework) -> LanguageBackend:
+    """Return the backend that loads language models in a framework."""
+    found: Any = runner(framework)
+    if not isinstance(found, LanguageBackend):
+        message = f"{framework} runs no language models"
+        raise ConfigurationError(message)
+    return found
+
+
+def prepare(framework: Framework, source: Source, folder: Path) -> Source:
+    """Return a language model in a form that a framework loads, without any loss."""
+    return language_runner(framework).prepare(source, folder)
 
 
 def make(tool: str, work: Work) -> Made:

@@ -19,6 +19,10 @@ def load(facts: VariantFacts, folder: Path, threads: int) -> Engine:
         from skerry.server.engines.openvino import OpenVinoEngine  # noqa: PLC0415 - heavy
 
         return OpenVinoEngine(facts, folder, threads)
+    if facts.framework is Framework.LITERT:
+        from skerry.server.engines.litert import LiteRtEngine  # noqa: PLC0415 - heavy
+
+        return LiteRtEngine(facts, folder, threads)
     from skerry.server.engines.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415 - heavy
 
     return OnnxRuntimeEngine(facts, folder, threads)

@@ -5,21 +5,13 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from skerry.server.facts import Executor
+
 Array = npt.NDArray[Any]
 
 
-class Engine(Protocol):
+class Engine(Executor, Protocol):
     """A loaded model."""
-
-    @property
-    def device(self) -> str:
-        """The device that really executes, in the framework's words."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """The precision in which it was told to compute."""
-        ...
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model; may be called from one thread at a time."""

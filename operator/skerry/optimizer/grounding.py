@@ -1,0 +1,142 @@
+"""What comes before any candidate: the data, and the unoptimized model's own figures."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skerry.api.types import EvaluationMetric, ModelKind
+from skerry.optimizer import backends, child, data, language_bench, measure
+from skerry.optimizer.accuracy import Scored
+from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE, Source
+from skerry.optimizer.bench import Subject
+from skerry.optimizer.child import Place, Remote
+from skerry.optimizer.errors import BadDataError, BadModelError, OptimizationError
+from skerry.optimizer.inspection import Inspected
+from skerry.optimizer.language import Surprise
+from skerry.optimizer.language_bench import DEFAULT_PROMPTS, Texts
+from skerry.optimizer.measure import Conditions, LanguageConditions
+from skerry.optimizer.trial import BASELINE, Baseline, Ground
+from skerry.optimizer.trials import Inputs
+
+_CALIBRATION_FILE = "calibration.txt"
+_CALIBRATION_SHARE = 4
+_MEANINGS = frozenset({None, EvaluationMetric.PERPLEXITY})
+
+
+def ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
+    """Read the data and settle what all candidates share.
+
+    Raises:
+        BadDataError: The data does not fit the model.
+    """
+    if inspected.source.kind is ModelKind.LANGUAGE:
+        return _language_ground(inputs, inspected, folder)
+    spec, tensors = inputs.spec, (inspected.facts.inputs, inspected.facts.outputs)
+    limit = inputs.max_data_bytes
+    evaluation = data.samples(inputs.evaluation, *tensors, max_bytes=limit) if inputs.evaluation else None
+    calibration = data.samples(inputs.calibration, *tensors, minimum=1, max_bytes=limit) if inputs.calibration else None
+    metric = None
+    if evaluation is not None:
+        wanted = spec.evaluation.metric if spec.evaluation is not None else None
+        metric = wanted or data.default_metric(evaluation)
+        data.check_metric(metric, evaluation)
+    most = spec.calibration.max_samples if spec.calibration is not None else data.DEFAULT_CALIBRATION
+    held_out = calibration is None and evaluation is not None
+    if calibration is not None:
+        calibration = calibration.part(np.arange(min(most, len(calibration))))
+    elif evaluation is not None:
+        calibration, evaluation = data.split(evaluation, most)
+    samples = measure.inputs_for(inspected.facts.inputs, evaluation or calibration)
+    conditions = Conditions(samples, measure.write_warm_model(folder / "warm"))
+    return Ground(inspected, calibration, evaluation, held_out, metric, conditions)
+
+
+def _language_ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
+    """Read the text; without some of its own, calibration gets the first quarter of the evaluation's."""
+    wanted = inputs.spec.evaluation.metric if inputs.spec.evaluation is not None else None
+    if wanted not in _MEANINGS:
+        message = f"the metric {wanted} is not for language models; theirs is {EvaluationMetric.PERPLEXITY}"
+        raise BadDataError(message)
+    calibration = inputs.calibration
+    if calibration is not None:
+        language_bench.read_text(calibration)
+    if inputs.evaluation is None:
+        conditions = LanguageConditions(Texts((), DEFAULT_PROMPTS))
+        return Ground(inspected, None, None, False, None, conditions, calibration_text=calibration)  # noqa: FBT003
+    text = language_bench.read_text(inputs.evaluation)
+    held_out = calibration is None
+    if held_out:
+        cut = len(text) // _CALIBRATION_SHARE
+        calibration = folder / _CALIBRATION_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        calibration.write_text(text[:cut], encoding="utf-8")
+        text = text[cut:]
+    texts = language_bench.texts(text)
+    conditions = LanguageConditions(texts)
+    return Ground(
+        inspected,
+        None,
+        None,
+        held_out,
+        EvaluationMetric.PERPLEXITY,
+        conditions,
+        texts=texts,
+        calibration_text=calibration,
+    )
+
+
+def measured_baseline(
+    inputs: Inputs, shared: Ground, stack: contextlib.ExitStack, folder: Path
+) -> tuple[Remote[Any], Baseline]:
+    """Measure the source model in its reference runtime as it is, and keep its process for the rounds to come.
+
+    Raises:
+        BadModelError: It loads, but cannot be run on the inputs.
+    """
+    source = shared.inspected.source
+    framework = REFERENCE[source.format]
+    place = inputs.tools.running(framework)
+    if source.kind is ModelKind.LANGUAGE:
+        source = _prepared(source, place, folder)
+    device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
+    subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
+    try:
+        starts = measure.starts(subject, shared.conditions, place=place)
+        bench = stack.enter_context(shared.conditions.open("running the unoptimized model", subject, place))
+        outputs = measure.outputs(bench, shared.evaluation) if shared.evaluation is not None else None
+        surprises = [bench.call("surprise", part) for part in shared.texts.parts] if shared.texts else []
+        timings = measure.alone(bench)
+        starts.append(bench.call("start"))
+    except OptimizationError as error:
+        if type(error) is not OptimizationError:
+            raise
+        message = f"the unoptimized model cannot be run on these inputs: {error}"
+        raise BadModelError(message) from error
+    scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(surprises)
+    size = shared.inspected.facts.size_bytes
+    return bench, Baseline(subject, starts, timings, scored, outputs, size, surprises, source)
+
+
+def _prepared(source: Source, place: Place, folder: Path) -> Source:
+    """Return a language model as its reference runtime loads it."""
+    target = folder / "prepared"
+    target.mkdir(parents=True, exist_ok=True)
+    framework = REFERENCE[source.format]
+    return child.call("converting the unoptimized model", backends.prepare, framework, source, target, place=place)
+
+
+def _perplexity(surprises: list[Surprise]) -> Scored | None:
+    """Return the perplexity over all parts of the text; None without text.
+
+    Raises:
+        BadModelError: It is not a number.
+    """
+    if not surprises:
+        return None
+    each = np.concatenate([part.nll / part.tokens for part in surprises])
+    if not np.isfinite(each).all():
+        message = "the unoptimized model's perplexity is not a number"
+        raise BadModelError(message)
+    return Scored(each, float(np.exp(each.mean())))

@@ -1,0 +1,158 @@
+"""A search that is interrupted goes on after the last finished candidate, and measures nothing twice."""
+
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skerry.api.jobcontract import Stage
+from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.optimizer.backends.base import Made
+from skerry.optimizer.conclude import Outcome
+from skerry.optimizer.ledger import FolderLedger, Record, made_record
+from skerry.optimizer.pipeline import Surroundings, optimize
+from tests.unit.optimizer.test_pipeline import AS_GOOD, NOW, OPENVINO, PLAIN, SMALLER, STATIC, Lines, LocalFiles
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+WANTED = {"candidates": [PLAIN, STATIC, OPENVINO], "gates": [SMALLER, AS_GOOD]}
+WINNER = "onnxruntime-int8-static"
+
+
+class EvictedError(Exception):
+    """Stands for the end of the pod."""
+
+
+class Interrupting(Lines):
+    """Ends the search when it begins a stage of a candidate."""
+
+    def __init__(self, stage: Stage, candidate: str) -> None:
+        super().__init__()
+        self._end = (stage, candidate)
+
+    def progress(self, stage: Stage, percent: int, **more: Any) -> None:
+        super().progress(stage, percent, **more)
+        if (stage, more.get("candidate")) == self._end and more.get("result") is None:
+            raise EvictedError
+
+
+class Counting(Lines):
+    """Counts how often each candidate is made and measured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = Counter[tuple[Stage, str]]()
+
+    def progress(self, stage: Stage, percent: int, **more: Any) -> None:
+        super().progress(stage, percent, **more)
+        if more.get("result") is None and more.get("candidate"):
+            self.begun[stage, more["candidate"]] += 1
+
+
+def search(work: Path, model: Path, data: Path, lines: Lines, ledger: Path, **more: Any) -> Outcome:
+    document = {"model": {"uri": str(model)}, "accelerator": "cpu", "evaluation": {"uri": str(data)}, **WANTED, **more}
+    here = Surroundings(work, "node-1", 1, lambda: NOW, ledger=FolderLedger(ledger))
+    return optimize(OptimizationJobSpec.model_validate(document), LocalFiles(), lines, here)
+
+
+@pytest.mark.parametrize(
+    ("stage", "candidate", "measured"),
+    [
+        (Stage.MEASURING, "onnxruntime-fp32", 0),
+        (Stage.QUANTIZING, WINNER, 1),
+        (Stage.MEASURING, "openvino-fp32", 2),
+    ],
+)
+def test_what_was_measured_is_not_measured_again(
+    tmp_path: Path, classifier: Path, labelled: Path, stage: Stage, candidate: str, measured: int
+) -> None:
+    ledger = tmp_path / "ledger"
+    with pytest.raises(EvictedError):
+        search(tmp_path / "one", classifier, labelled, Interrupting(stage, candidate), ledger)
+    assert len(list(ledger.glob("*.json"))) == measured
+
+    lines = Counting()
+    outcome = search(tmp_path / "two", classifier, labelled, lines, ledger)
+
+    assert outcome.chosen is not None
+    assert outcome.chosen.name == WINNER
+    assert outcome.folder is not None
+    assert (outcome.folder / "model.onnx").is_file()
+    assert sum(count for (begun, _), count in lines.begun.items() if begun is Stage.MEASURING) == 3 - measured
+    assert len(outcome.report.candidates) == 3
+    assert all(each.measurements for each in outcome.report.candidates)
+
+
+def test_gates_may_change_between(tmp_path: Path, classifier: Path, labelled: Path) -> None:
+    first = search(tmp_path / "one", classifier, labelled, Lines(), tmp_path / "ledger")
+    lines = Counting()
+    second = search(tmp_path / "two", classifier, labelled, lines, tmp_path / "ledger", gates=[])
+    assert not lines.begun[Stage.MEASURING, WINNER]
+    assert first.chosen is not None
+    assert second.chosen is not None
+    assert all(result.verdict == "Passed" for result in second.results[1:])
+
+
+@pytest.mark.parametrize("change", [{"inputs": [{"name": "image", "shape": [1, 1, 8, 8]}]}, {"calibration": None}])
+def test_other_ground_other_figures(tmp_path: Path, classifier: Path, labelled: Path, change: dict[str, Any]) -> None:
+    search(tmp_path / "one", classifier, labelled, Lines(), tmp_path / "ledger")
+    if "calibration" in change:
+        change = {"calibration": {"uri": str(labelled), "maxSamples": 20}}
+    lines = Counting()
+    search(tmp_path / "two", classifier, labelled, lines, tmp_path / "ledger", **change)
+    assert sum(count for (begun, _), count in lines.begun.items() if begun is Stage.MEASURING) == 3
+
+
+def test_other_files_are_measured_anew(tmp_path: Path, classifier: Path, labelled: Path) -> None:
+    """What a tool makes differently the second time does not get the first one's figures."""
+    ledger = FolderLedger(tmp_path / "ledger")
+    search(tmp_path / "one", classifier, labelled, Lines(), ledger.folder)
+    for path in ledger.folder.glob("*.json"):
+        record = ledger.recall(path.stem)
+        assert record is not None
+        ledger.note(record.model_copy(update={"files_sha256": "0" * 64}))
+    lines = Counting()
+    outcome = search(tmp_path / "two", classifier, labelled, lines, ledger.folder)
+    assert lines.begun[Stage.MEASURING, WINNER] == 1
+    assert not lines.begun[Stage.MEASURING, "onnxruntime-fp32"]
+    assert outcome.folder is not None
+
+
+def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
+    ledger = FolderLedger(tmp_path)
+    (tmp_path / "abc.json").write_text('{"key": ', encoding="utf-8")
+    assert ledger.recall("abc") is None
+    assert ledger.recall("never") is None
+
+
+def test_all_that_a_tool_says_is_written_down() -> None:
+    made = Made(
+        "m.onnx",
+        {"a": "b"},
+        "INT8",
+        {"tool": "1"},
+        "a remark",
+        sensitivity=(("layer", 0.5),),
+        tool_metrics={"accuracy": 0.9},
+        emulated="an emulator ran it",
+        architecture="arm64",
+        one_by_one=True,
+    )
+    untold = [field.name for field in fields(Made) if getattr(made, field.name) == field.default]
+    record = Record(
+        key="k",
+        name="x",
+        made=made_record(made),
+        comparisons={},
+        measurements=[],
+        histogram=None,
+        samples=1,
+        samples_at_most=1,
+        size_bytes=1,
+        seconds=1.0,
+        files_sha256="0",
+    )
+    assert untold == []
+    assert Record.model_validate_json(record.model_dump_json(by_alias=True)).how() == made
