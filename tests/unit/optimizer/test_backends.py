@@ -39,9 +39,11 @@ def work_for(
     native_int8: bool = True,
 ) -> Work:
     folder.mkdir()
+    request = from_name(name, options)
     return Work(
         source=Source(path, ModelFormat.ONNX, {path.name: path}),
-        request=from_name(name, options),
+        request=request,
+        device=CPU.devices[request.framework],
         folder=folder,
         calibration=CALIBRATION,
         metric=EvaluationMetric.ACCURACY,

@@ -90,7 +90,7 @@ def test_sensitive_layers_in_floating_point_bring_the_accuracy_back(
     assert found > 0.95 * truth
     errors = [error for _, error in made.sensitivity]
     assert errors == sorted(errors, reverse=True)
-    assert len(errors) == 10
+    assert len(errors) == 11
     assert sorted(layer for layer, _ in made.sensitivity[:3]) == made.remark.removeprefix("in floating point: ").split(
         ", "
     )

@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -57,6 +58,8 @@ _MOVES: Final = frozenset(
 )
 # Activations that ONNX Runtime fuses into what is before them; they are as precise as that.
 _FUSED: Final = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid"})
+_BINS: Final = 1024
+_STEPS: Final = 128
 _ERRORS_ONLY: Final = 3
 
 
@@ -269,13 +272,32 @@ class _Static:
         fused = [node for node in nodes if node.op_type in _FUSED]
         return [node.name for node in fused if not read.isdisjoint(node.output) or not made.isdisjoint(node.input)]
 
+    @property
+    def _ranges(self) -> Path:
+        """The file with the ranges of activations; what is not in it yet, ONNX Runtime measures."""
+        file = self.prepared.with_suffix(".ranges.json")
+        if self.arguments["calibrate_method"] is CalibrationMethod.Entropy and not file.exists():
+            # With as many bins as steps, as quantize_static has it, there is no threshold to choose.
+            bins = {"num_bins": _BINS, "num_quantized_bins": _STEPS}
+            with tempfile.TemporaryDirectory(dir=self.prepared.parent) as folder:
+                calibrator = create_calibrator(
+                    self.prepared,
+                    sorted(_OPERATORS),
+                    augmented_model_path=f"{folder}/augmented.onnx",
+                    calibrate_method=CalibrationMethod.Entropy,
+                    extra_options=bins,
+                )
+                calibrator.collect_data(_Reader(self.samples))
+                save_tensors_data(calibrator.compute_data(), file)
+        return file
+
     def _write(self, target: Path, extra_options: Mapping[str, Any], **nodes: Any) -> None:
         quantize_static(
             self.prepared,
             target,
             _Reader(self.samples),
             quant_format=QuantFormat.QDQ,
-            calibration_cache_path=self.prepared.with_suffix(".ranges.json"),
+            calibration_cache_path=self._ranges,
             **{**self.arguments, "extra_options": dict(extra_options)},
             **nodes,
         )
