@@ -48,6 +48,7 @@ class ModelKind(StrEnum):
 class DataFormat(StrEnum):
     """Formats in which calibration and evaluation data may come."""
 
+    AUTO = "Auto"
     NPZ = "Npz"
     TEXT = "Text"
 
@@ -213,8 +214,9 @@ class ModelSource(ApiModel):
 
 _DATA: Final = (
     "Where the data is; the same schemes as for the model. An npz file with one array for each model input, under the "
-    "input's name: first axis samples, type as the model wants it."
+    "input's name: first axis samples, type as the model wants it. For a language model: text in UTF-8."
 )
+_DATA_FORMAT: Final = "Format of the data; Auto: what the model takes, Npz for tensors and Text for language models."
 _LABELS: Final = (
     "For accuracy against the truth it has an array `labels` as well: class ids [N], or targets shaped like the first "
     "output."
@@ -230,7 +232,7 @@ class CalibrationData(ApiModel):
     sha256: Sha256 | None = Field(
         default=None, description="SHA-256 of the file; required for https, http, s3 and pvc."
     )
-    format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
+    format: DataFormat = Field(default=DataFormat.AUTO, description=_DATA_FORMAT)
     max_samples: int = Field(default=300, ge=1, le=100_000, description="How many samples are used at the most.")
 
 
@@ -243,13 +245,13 @@ class EvaluationData(ApiModel):
     sha256: Sha256 | None = Field(
         default=None, description="SHA-256 of the file; required for https, http, s3 and pvc."
     )
-    format: DataFormat = Field(default=DataFormat.NPZ, description="Format of the data.")
+    format: DataFormat = Field(default=DataFormat.AUTO, description=_DATA_FORMAT)
     metric: EvaluationMetric | None = Field(
         default=None,
         description=(
             "What accuracy means here, of the model's first output. Default: Accuracy when the labels are class ids, "
             "MeanAbsoluteError when they are shaped like the output, Agreement with the unoptimized model when there "
-            "are no labels."
+            "are no labels; Perplexity for language models."
         ),
     )
 

@@ -44,8 +44,8 @@ Data = Annotated[
 DataDigest = Annotated[
     str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
 ]
-DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Npz or Text.")]
-CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Npz or Text.")]
+DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Auto, Npz or Text.")]
+CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Auto, Npz or Text.")]
 Calibration = Annotated[
     str | None,
     typer.Option(
@@ -180,10 +180,10 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     accelerator: Accelerator = "cpu",
     data: Data = None,
     data_sha256: DataDigest = None,
-    data_format: DataFormat = "Npz",
+    data_format: DataFormat = "Auto",
     calibration: Calibration = None,
     calibration_sha256: CalibrationDigest = None,
-    calibration_format: CalibrationFormat = "Npz",
+    calibration_format: CalibrationFormat = "Auto",
     calibration_samples: CalibrationSamples = 300,
     metric: Metric = None,
     gate: Gates = None,

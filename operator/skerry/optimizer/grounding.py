@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skerry.api.types import EvaluationMetric, ModelKind
+from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import DataFormat, EvaluationMetric, ModelKind
 from skerry.optimizer import backends, child, data, language_bench, measure
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE, Source
@@ -31,7 +32,9 @@ def ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
     Raises:
         BadDataError: The data does not fit the model.
     """
-    if inspected.source.kind is ModelKind.LANGUAGE:
+    language = inspected.source.kind is ModelKind.LANGUAGE
+    _check_formats(inputs.spec, DataFormat.TEXT if language else DataFormat.NPZ)
+    if language:
         return _language_ground(inputs, inspected, folder)
     spec, tensors = inputs.spec, (inspected.facts.inputs, inspected.facts.outputs)
     limit = inputs.max_data_bytes
@@ -51,6 +54,18 @@ def ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
     samples = measure.inputs_for(inspected.facts.inputs, evaluation or calibration)
     conditions = Conditions(samples, measure.write_warm_model(folder / "warm"))
     return Ground(inspected, calibration, evaluation, held_out, metric, conditions)
+
+
+def _check_formats(spec: OptimizationJobSpec, wanted: DataFormat) -> None:
+    """Refuse data that is said to be in a format that the model does not take.
+
+    Raises:
+        BadDataError: With the format that it takes.
+    """
+    for name, given in (("calibration", spec.calibration), ("evaluation", spec.evaluation)):
+        if given is not None and given.format not in {DataFormat.AUTO, wanted}:
+            message = f"spec.{name}.format is {given.format}, but for this model it must be {wanted}"
+            raise BadDataError(message)
 
 
 def _language_ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:

@@ -98,7 +98,7 @@ def _data(spec: OptimizationJobSpec) -> Iterator[tuple[str, ...]]:
         yield ("--data", _place(evaluation.uri))
         if evaluation.sha256 is not None:
             yield ("--data-sha256", evaluation.sha256)
-        if evaluation.format is not DataFormat.NPZ:
+        if evaluation.format is not DataFormat.AUTO:
             yield ("--data-format", evaluation.format)
         if evaluation.metric is not None:
             yield ("--metric", evaluation.metric)
@@ -106,7 +106,7 @@ def _data(spec: OptimizationJobSpec) -> Iterator[tuple[str, ...]]:
         yield ("--calibration", _place(calibration.uri))
         if calibration.sha256 is not None:
             yield ("--calibration-sha256", calibration.sha256)
-        if calibration.format is not DataFormat.NPZ:
+        if calibration.format is not DataFormat.AUTO:
             yield ("--calibration-format", calibration.format)
         yield ("--calibration-samples", str(calibration.max_samples))
 
