@@ -1,5 +1,6 @@
 """What goes wrong at a site while Skerry works, done to the real cluster."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.workspace import DATA, GOOD, Workspace, edge_deployment, edge
 
 pytestmark = pytest.mark.cluster
 
+NAMESPACE = "skerry-faults"
 LONG = 300
 SHA = "0" * 64
 
@@ -28,7 +30,7 @@ def space(skerry: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "data/good:1": models.samples(work / "data.npz"),
     }
     push(skerry, files, work)
-    with workspace(skerry, "skerry-faults") as space:
+    with workspace(skerry, NAMESPACE) as space:
         yield space
 
 
@@ -93,6 +95,36 @@ def test_the_operator_can_be_killed_in_every_stage(space: Workspace) -> None:
     (made,) = space.listed("optimizationjobs", "skerry.dev/model=killed")
     assert "baseline" in {candidate["name"] for candidate in made["status"]["candidates"]}
     assert len(killed) > len({Stage.WAITING, Stage.DONE})
+
+
+def test_an_optimization_that_is_evicted_goes_on_where_it_was(space: Workspace, tmp_path: Path) -> None:
+    space.apply(optimization("evicted"))
+    selector = "skerry.dev/optimization-job=evicted"
+
+    def measured() -> set[str]:
+        candidates = space.get("optimizationjob", "evicted").get("status", {}).get("candidates", [])
+        return {each["name"] for each in candidates if each.get("verdict")} - {"baseline"}
+
+    before = eventually(lambda: found if len(found := measured()) > 1 else None, "two candidates are measured", LONG)
+    (pod,) = space.listed("pods", selector)
+    name = pod["metadata"]["name"]
+    eviction = tmp_path / "eviction.json"
+    eviction.write_text(
+        json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}})
+    )
+    space.cluster.kubectl(
+        "create", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction", "-f", str(eviction)
+    )
+
+    space.until("optimizationjob", "evicted", "Succeeded", of="Complete", seconds=LONG)
+    (again,) = (each for each in space.listed("pods", selector) if each["metadata"]["name"] != name)
+    lines = [json.loads(line) for line in space.kubectl("logs", again["metadata"]["name"]).splitlines()]
+    assert any("going on after an interruption" in line["message"] for line in lines)
+    begun = {line["candidate"] for line in lines if line["stage"] == "Measuring" and line.get("result") is None}
+    assert begun
+    assert not begun & before
+    candidates = space.get("optimizationjob", "evicted")["status"]["candidates"]
+    assert all(each["metrics"] for each in candidates if each["name"] in before)
 
 
 def test_a_registry_that_is_down_while_it_should_be_written_loses_nothing(space: Workspace) -> None:
