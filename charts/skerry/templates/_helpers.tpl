@@ -72,7 +72,7 @@ imagePullSecrets:
 {{- $insecure = concat $insecure (list $push (printf "registry.%s:5000" .Release.Namespace) $pull $read) -}}
 {{- end -}}
 {{- $tools := dict -}}
-{{- range $group := list "llamacpp" "litert" "mlx" "olive" "qnn" -}}
+{{- range $group := .Values.optimizer.tools -}}
 {{- $_ := set $tools $group (include "skerry.image" (dict "root" $ "name" (printf "optimizer-%s" $group))) -}}
 {{- end -}}
 {{- with index .Values.images "optimizer-tensorrt" -}}

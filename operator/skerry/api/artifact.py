@@ -22,6 +22,8 @@ from skerry.api.types import (
 )
 
 FACTS_FILE = "skerry.json"
+MODEL_FILE_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+"""Parts of a path that are neither hidden nor lead upwards."""
 ARTIFACT_TYPE = "application/vnd.skerry.model.v1"
 REPORT_ARTIFACT_TYPE = "application/vnd.skerry.report.v1+json"
 PROGRESS_ARTIFACT_TYPE = "application/vnd.skerry.progress.v1+json"
@@ -66,7 +68,7 @@ class VariantFacts(StatusModel):
     precision: Precision = Field(description="Precision of its weights.")
     technique: Technique = Field(description="How it was made.")
     execution_precision: ShortText = Field(default="FP32", description="Precision in which it was measured.")
-    model_file: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)] = Field(
+    model_file: Annotated[str, Field(pattern=MODEL_FILE_PATTERN, max_length=128)] = Field(
         description="Name of the file that the runtime loads, beside this one: model.onnx, or model.xml with model.bin."
     )
     device: ShortText = Field(description="Device name in the framework's words: CPU, GPU, NPU, CPUExecutionProvider.")

@@ -45,7 +45,9 @@ DataDigest = Annotated[
     str | None, typer.Option("--data-sha256", metavar="SHA256", help="What `skerry digest` says of the data.")
 ]
 DataFormat = Annotated[str, typer.Option("--data-format", help="Format of --data: Auto, Npz or Text.")]
-CalibrationFormat = Annotated[str, typer.Option("--calibration-format", help="Format of --calibration: Auto, Npz or Text.")]
+CalibrationFormat = Annotated[
+    str, typer.Option("--calibration-format", help="Format of --calibration: Auto, Npz or Text.")
+]
 Calibration = Annotated[
     str | None,
     typer.Option(

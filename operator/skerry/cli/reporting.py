@@ -83,7 +83,8 @@ def _found(query: Query, access: Access) -> tuple[bytes, str]:
     except UnreachableError as error:
         message = (
             f"{error}; that is the name by which nodes know the registry: where this machine reaches it otherwise, as "
-            "after `kubectl port-forward service/registry 5000` in Skerry's namespace, say --registry localhost:5000"
+            "after `kubectl port-forward service/registry-nodes 5000` in Skerry's namespace, say --registry "
+            "localhost:5000"
         )
         raise CommandError(message, os.EX_UNAVAILABLE) from error
 

@@ -27,6 +27,9 @@ from skerry.manifests.settings import InstallationSettings
 CONTAINER: Final = "optimizer"
 RETRIES: Final = 3
 WORK: Final = "/work"
+SHARED: Final = f"{WORK}/{contract.SHARED_FOLDER}"
+# What a process leaves in its home folder must not become code of the next one.
+ISOLATED: Final = {"PYTHONNOUSERSITE": "1"}
 CLAIMS: Final = "/claims"
 CREDENTIALS: Final = "/credentials"
 TERMINATION_LOG: Final = "/dev/termination-log"
@@ -139,15 +142,25 @@ def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, tools: S
             "image": settings.tool_images[group],
             "imagePullPolicy": settings.image_pull_policy,
             "restartPolicy": "Always",
-            "args": ["--folder", f"{WORK}/{contract.WORKERS_FOLDER}", "--group", group, "--work", WORK],
-            "env": [*environment({"TMPDIR": WORK, "HOME": WORK}), _cpu_limit(f"tools-{group}")],
+            "args": ["--folder", f"{SHARED}/{contract.WORKERS_FOLDER}", "--group", group, "--work", SHARED],
+            "env": [*environment({"TMPDIR": SHARED, "HOME": SHARED, **ISOLATED}), _cpu_limit(f"tools-{group}")],
             "resources": resources(spec.optimization.resources, settings.optimizer_resources),
             "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": [{"name": "work", "mountPath": WORK}],
+            "volumeMounts": [_SHARED_MOUNT, *_claim_mounts(spec)],
         }
         for group in tools
     ]
     return {"initContainers": workers} if workers else {}
+
+
+_SHARED_MOUNT: Final = {"name": "shared", "mountPath": SHARED}
+
+
+def _claim_mounts(spec: OptimizationJobSpec) -> list[Document]:
+    return [
+        {"name": f"claim-{number}", "mountPath": f"{CLAIMS}/{claim}", "readOnly": True}
+        for number, claim in enumerate(claims(spec))
+    ]
 
 
 def _cpu_limit(container: str) -> Document:
@@ -190,20 +203,18 @@ def _container(
         contract.ENV_TERMINATION_LOG: TERMINATION_LOG,
         "TMPDIR": WORK,
         "HOME": WORK,
+        **ISOLATED,
     }
     if tools:
         values[contract.ENV_WORKERS] = ",".join(tools)
-    mounts: list[Document] = [{"name": "work", "mountPath": WORK}]
+    mounts: list[Document] = [{"name": "work", "mountPath": WORK}, _SHARED_MOUNT]
     if spec.model.credentials_secret_name:
         values[contract.ENV_SOURCE_CREDENTIALS] = f"{CREDENTIALS}/source"
         mounts.append({"name": "source-credentials", "mountPath": f"{CREDENTIALS}/source", "readOnly": True})
     if registry.credentials_secret:
         values[contract.ENV_PUSH_CREDENTIALS] = f"{CREDENTIALS}/push"
         mounts.append({"name": "push-credentials", "mountPath": f"{CREDENTIALS}/push", "readOnly": True})
-    mounts += [
-        {"name": f"claim-{number}", "mountPath": f"{CLAIMS}/{claim}", "readOnly": True}
-        for number, claim in enumerate(claims(spec))
-    ]
+    mounts += _claim_mounts(spec)
     return {
         "name": CONTAINER,
         "image": settings.optimizer_image,
@@ -226,7 +237,9 @@ def _container(
 
 
 def _volumes(name: str, spec: OptimizationJobSpec, settings: InstallationSettings) -> list[Document]:
-    volumes: list[Document] = [{"name": "work", "emptyDir": {"sizeLimit": settings.work_size}}]
+    volumes: list[Document] = [
+        {"name": name, "emptyDir": {"sizeLimit": settings.work_size}} for name in ("work", "shared")
+    ]
     if spec.model.credentials_secret_name:
         # Optional, so that the optimizer can say that it is missing; the kubelet would wait and say so in no status.
         secret = {"secretName": spec.model.credentials_secret_name, "optional": True}

@@ -89,7 +89,9 @@ class Meter:
         found = dict(series or {})
         if self._counters:
             used = energy.joules(self._counters, self._energy, [counter.read() for counter in self._counters])
-            found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
+            # A counter that stands still within a round is too slow for it: no figure, rather than a zero.
+            if used > 0:
+                found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
         return Round(latencies, waited, found)
 
 

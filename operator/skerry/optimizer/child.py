@@ -11,9 +11,9 @@ import multiprocessing
 import os
 import pkgutil
 import signal
-import time
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -55,6 +55,10 @@ class Running(Protocol):
 
     def exit_code(self) -> int | None:
         """Return how the process ended, having waited a little for it: its code, or minus the signal."""
+        ...
+
+    def stop(self) -> None:
+        """End the process at once, so that whoever waits for it on the line is told; may be called by any thread."""
         ...
 
     def close(self, patience: float) -> None:
@@ -157,6 +161,10 @@ class LocalProcess:
         self._process.join(JOIN_SECONDS)
         return self._process.exitcode
 
+    def stop(self) -> None:
+        """Kill it."""
+        self._process.kill()
+
     def end(self) -> int | None:
         """Kill it if it is still there, and return how it ended; its line stays open."""
         if self._process.is_alive():
@@ -193,28 +201,43 @@ class _Child:
         self._running = place.start(entry)
 
     def send(self, message: Any) -> None:
-        try:
+        with self._leash():
             wire.send(self._running.line, message)
-        except BrokenPipeError:
-            raise self._death() from None
 
     def receive(self) -> Any:
-        line, deadline = self._running.line, time.monotonic() + self._seconds
-        try:
-            if not line.poll(max(deadline - time.monotonic(), 0.0)):
+        with self._leash():
+            try:
+                good, value = wire.receive(self._running.line)
+                error = None if good else named(*value)
+            except (wire.WireError, ValueError, TypeError) as strange:
                 self._running.close(0.0)
-                message = f"{self._what}: no end after {self._seconds / _MINUTE:.0f} minutes; it was stopped"
-                raise DeadlineError(message)
-            good, value = wire.receive(line)
-        except (EOFError, ConnectionResetError):
-            raise self._death() from None
-        except (wire.WireError, ValueError, TypeError) as error:
-            self._running.close(0.0)
-            message = f"{self._what}: the process sent something that is no answer"
-            raise OptimizationError(message) from error
-        if not good:
-            raise named(*value)
+                message = f"{self._what}: the process sent something that is no answer"
+                raise OptimizationError(message) from strange
+        if error is not None:
+            raise error
         return value
+
+    @contextlib.contextmanager
+    def _leash(self) -> Iterator[None]:
+        """Stop the process when what is said within the context takes too long; turn its end into an error."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._running.stop()
+
+        timer = threading.Timer(self._seconds, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError):
+            if late.is_set():
+                message = f"{self._what}: no end after {self._seconds / _MINUTE:.0f} minutes; it was stopped"
+                raise DeadlineError(message) from None
+            raise self._death() from None
+        finally:
+            timer.cancel()
 
     def _death(self) -> OptimizationError:
         return death(self._what, self._running.exit_code())

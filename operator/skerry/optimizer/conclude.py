@@ -27,9 +27,11 @@ from skerry.api.types import (
     Verdict,
     WhenNoneQualifies,
 )
+from skerry.optimizer import boundary
 from skerry.optimizer.backends.base import Source
 from skerry.optimizer.data import Samples, distribution
 from skerry.optimizer.histogram import latency_histogram
+from skerry.optimizer.redaction import public_spec
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result
@@ -44,7 +46,7 @@ _STEM: Final = "model"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where model and data came from: URI and SHA-256 of each."""
+    """Where model and data came from: URI, without what is secret in it, and SHA-256 of each."""
 
     model: tuple[str, str]
     calibration: tuple[str, str] | None
@@ -93,12 +95,12 @@ def conclude(
     if winner is not None:
         reason, message = JobReason.SUCCEEDED, _success(winner)
         facts = _winner_facts(inputs, found, winner, origin, now)
-        _lay_out(facts, _files(winner.folder), target)
+        _lay_out(facts, boundary.regular_files(winner.folder), target)
     elif spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE and (subject.framework in inputs.entry.devices):
         reason = JobReason.BASELINE_ONLY
         message = ", so the unoptimized model is served. ".join(_unchosen(found, points, spec.objective))
         facts = _baseline_facts(inputs, found, origin, now)
-        _lay_out(facts, _renamed(found.ground.inspected.source), target)
+        _lay_out(facts, _renamed(_served(found)), target)
     else:
         reason, message = JobReason.GATES_FAILED, ". ".join(_unchosen(found, points, spec.objective))
         if spec.when_none_qualifies is WhenNoneQualifies.SERVE_BASELINE:
@@ -111,7 +113,7 @@ def conclude(
         created_at=now,
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
-        spec=spec,
+        spec=public_spec(spec),
         model=found.ground.inspected.facts,
         machine=_machine(inputs, host),
         evaluation_metric=found.ground.metric,
@@ -268,7 +270,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         precision=Precision.FP32,
         technique=Technique.GRAPH_OPTIMIZATION if onnx else Technique.CONVERSION,
         execution_precision="FP32",
-        model_file=_STEM + subject.model.suffix,
+        model_file=_main_name(_served(found)),
         device=inputs.entry.devices[subject.framework],
         settings=dict(subject.settings),
         inputs=model.inputs,
@@ -280,12 +282,20 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
     )
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+def _served(found: Found) -> Source:
+    """Return the unoptimized model as its runtime loads it."""
+    return found.baseline.source or found.ground.inspected.source
+
+
+def _main_name(source: Source) -> str:
+    """Return the name under which a source's main file is served: a safe one, but parts of a GGUF keep theirs."""
+    return source.path.name if len(source.files) > 1 and source.path.suffix == ".gguf" else _STEM + source.path.suffix
 
 
 def _renamed(source: Source) -> dict[str, Path]:
     """Return the source's files, the main one (and an IR's weights, which go by its name) under names that are safe."""
+    if _main_name(source) == source.path.name:
+        return dict(source.files)
     main = source.path.stem
     own = {source.path.name, f"{main}.bin"} if source.path.suffix == ".xml" else {source.path.name}
     return {_STEM + path.suffix if name in own else name: path for name, path in source.files.items()}
@@ -295,10 +305,8 @@ def _lay_out(facts: VariantFacts, files: Mapping[str, Path], target: Path) -> No
     """Put a variant's files and `skerry.json` into an empty folder."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name, path in files.items():
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+    for name, copy in boundary.targets(target, files).items():
+        boundary.copy(files[name], copy)
     text = facts.model_dump_json(by_alias=True, exclude_none=True, indent=2)
     (target / FACTS_FILE).write_text(text, encoding="utf-8")
 

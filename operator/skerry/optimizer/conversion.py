@@ -15,6 +15,7 @@ from typing import Any, Final
 from skerry.accelerators.recipes import book
 from skerry.api.types import ModelFormat
 from skerry.optimizer import child
+from skerry.optimizer.detect import is_network
 from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
 from skerry.optimizer.safetensors_header import read_safetensors
 from skerry.optimizer.toolshed import Toolshed
@@ -68,6 +69,8 @@ def wanted(path: Path, stated: ModelFormat) -> ModelFormat | None:
         UnsupportedFormatError: It is a Keras model.
         BadModelError: It is an encoder without weights that can be loaded safely.
     """
+    if is_network(path, stated):
+        return None
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         if len(files) == 1 and files[0].name != CONFIG:
@@ -136,7 +139,7 @@ def _is_encoder(folder: Path) -> bool:
         BadModelError: Its weights are a pickle, or are missing, or it needs code of its own.
     """
     document = configuration(folder)
-    if document.get("model_type") not in ENCODERS or document.get("is_decoder"):
+    if str(document.get("model_type")) not in ENCODERS or document.get("is_decoder"):
         return False
     if "auto_map" in document:
         message = f"{CONFIG} names code that comes with the model (auto_map); such code is never run: export it to ONNX"

@@ -11,6 +11,9 @@ _HEAD_BYTES: Final = 512
 _SHOWN_FILES: Final = 10
 _TFLITE_MAGIC: Final = b"TFL3"
 _TFLITE_MAGIC_AT: Final = 4
+_NETWORKS: Final = frozenset({ModelFormat.ONNX, ModelFormat.OPENVINO, ModelFormat.TFLITE})
+_MAIN_SUFFIXES: Final = frozenset({".onnx", ".xml", ".tflite"})
+_WEIGHTS: Final = frozenset({".safetensors", ".gguf"})
 _OTHER_FORMATS: Final = (
     (0, b"GGUF", "GGUF"),
     (8, b'{"', "SafeTensors"),
@@ -26,6 +29,16 @@ _NO_MODELS: Final = (
     (b"<!doctype html", "an HTML page: the address answers with a page, not with the file"),
     (b"<html", "an HTML page: the address answers with a page, not with the file"),
 )
+
+
+def is_network(path: Path, stated: ModelFormat) -> bool:
+    """Tell whether a source is an ONNX, OpenVINO or TFLite model, as the spec says or the files of the folder show."""
+    if stated is not ModelFormat.AUTO:
+        return stated in _NETWORKS
+    if path.is_file():
+        return path.suffix in _MAIN_SUFFIXES
+    suffixes = [file.suffix for file in path.rglob("*") if file.is_file()]
+    return sum(suffix in _MAIN_SUFFIXES for suffix in suffixes) == 1 and not _WEIGHTS.intersection(suffixes)
 
 
 def locate(path: Path, wanted: ModelFormat) -> tuple[Path, ModelFormat]:
@@ -45,7 +58,7 @@ def locate(path: Path, wanted: ModelFormat) -> tuple[Path, ModelFormat]:
 
 def _main_file(folder: Path) -> Path:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    mains = [file for file in files if file.suffix in {".onnx", ".xml", ".tflite"}]
+    mains = [file for file in files if file.suffix in _MAIN_SUFFIXES]
     if len(mains) == 1:
         return mains[0]
     if len(files) == 1:

@@ -83,5 +83,7 @@ def death(what: str, exit_code: int | None) -> OptimizationError:
             "raise the memory limit in spec.optimization.resources"
         )
     if exit_code < 0:
-        return ChildDiedError(f"{what}: the process crashed with {signal.Signals(-exit_code).name}")
+        known = -exit_code in {member.value for member in signal.Signals}
+        name = signal.Signals(-exit_code).name if known else f"signal {-exit_code}"
+        return ChildDiedError(f"{what}: the process crashed with {name}")
     return ChildDiedError(f"{what}: the process ended with exit code {exit_code} and without an answer")

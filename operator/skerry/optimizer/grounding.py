@@ -8,7 +8,7 @@ import numpy as np
 
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import DataFormat, EvaluationMetric, ModelKind
-from skerry.optimizer import backends, child, data, language_bench, measure
+from skerry.optimizer import backends, boundary, child, data, language_bench, measure
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE, Source
 from skerry.optimizer.bench import Subject
@@ -115,6 +115,7 @@ def measured_baseline(
     place = inputs.tools.running(framework)
     if source.kind is ModelKind.LANGUAGE:
         source = _prepared(source, place, folder)
+        boundary.check_source(source, inputs.roots)
     device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
     subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
     try:

@@ -175,7 +175,10 @@ def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
         memory_bytes=_count(environ, contract.ENV_MEMORY_LIMIT),
         catalogue=_catalogue(environ),
         ledger=transfer.ledger(where, Path(work) / "ledger"),
-        tools=toolshed(Path(work) / contract.WORKERS_FOLDER, _words(environ, contract.ENV_WORKERS)),
+        shared=Path(work) / contract.SHARED_FOLDER,
+        tools=toolshed(
+            Path(work) / contract.SHARED_FOLDER / contract.WORKERS_FOLDER, _words(environ, contract.ENV_WORKERS)
+        ),
     )
     outcome = optimize(spec, transfer, reporter, here)
     for result in outcome.results:

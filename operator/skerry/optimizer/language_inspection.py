@@ -7,6 +7,7 @@ from skerry.api.types import Framework, ModelFacts, ModelFormat, ModelKind
 from skerry.optimizer import child
 from skerry.optimizer.backends import llamacpp
 from skerry.optimizer.backends.base import Source
+from skerry.optimizer.detect import is_network
 from skerry.optimizer.errors import BadModelError
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language_source import CONFIG
@@ -16,8 +17,13 @@ _GGUF_MAGIC: Final = b"GGUF"
 _WEIGHTS: Final = ".safetensors"
 
 
-def is_language_model(path: Path) -> bool:
-    """Tell whether a source looks like a language model: a Hugging Face folder, SafeTensors, or GGUF."""
+def is_language_model(path: Path, stated: ModelFormat) -> bool:
+    """Tell whether a source looks like a language model: a Hugging Face folder, SafeTensors, or GGUF.
+
+    Exports for other runtimes lie in such folders as well, with the configuration of the model beside them.
+    """
+    if is_network(path, stated):
+        return False
     if path.is_dir():
         return (path / CONFIG).is_file() or any(path.glob("*.gguf")) or any(path.glob(f"*{_WEIGHTS}"))
     with path.open("rb") as stream:

@@ -38,6 +38,12 @@ def _of_all(found: Comparison, whole: float) -> Comparison:
     return Comparison(whole, found.value + shift, found.low + shift, found.high + shift)
 
 
+def _scaled(found: Comparison, whole: float) -> Comparison:
+    """Return a comparison of perplexities, which differ by a ratio, as one with the baseline's figure on all."""
+    factor = whole / found.baseline
+    return Comparison(whole, found.value * factor, found.low * factor, found.high * factor)
+
+
 def _samples(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Iterator[Look]:
     """Run samples in a random order that is always the same."""
     evaluation, reference, whole = ground.evaluation, baseline.outputs, baseline.scored
@@ -69,4 +75,4 @@ def _language(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Ite
         found.append(candidate.call("surprise", part))
         z = accuracy.Z95 if number == len(ground.texts.parts) else accuracy.Z999
         compared = accuracy.compare_perplexity(found, baseline.surprises[:number], z)
-        yield Look(_of_all(compared, baseline.scored.value), sum(len(each.nll) for each in found))
+        yield Look(_scaled(compared, baseline.scored.value), sum(len(each.nll) for each in found))

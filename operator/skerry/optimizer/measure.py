@@ -118,8 +118,11 @@ class Timings:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics that were timed."""
-        return [*_STATISTICS, *self.rounds[0].series]
+        """The metrics that were timed in every round."""
+        return [
+            *_STATISTICS,
+            *(metric for metric in self.rounds[0].series if all(metric in it.series for it in self.rounds)),
+        ]
 
     def value(self, metric: Metric) -> float:
         """Return the median of a metric over the rounds."""

@@ -17,6 +17,7 @@ from skerry.optimizer.conclude import Origin, Outcome, conclude
 from skerry.optimizer.data import MAX_BYTES
 from skerry.optimizer.errors import BadDataError, ConfigurationError
 from skerry.optimizer.ledger import Ledger, NoLedger
+from skerry.optimizer.redaction import public_uri
 from skerry.optimizer.search import Reporter, StageClock, search
 from skerry.optimizer.toolshed import Toolshed, toolshed
 from skerry.optimizer.trials import Inputs
@@ -41,7 +42,7 @@ class Surroundings:
     """Where an optimization runs.
 
     Attributes:
-        work: Folder for everything that is written.
+        work: Folder for what workers must not see: records and the variant that is published.
         node: Name of the machine.
         threads: Number of threads that models run with.
         clock: Tells the time, with its zone.
@@ -49,6 +50,7 @@ class Surroundings:
         catalogue: The accelerators that can be optimized for.
         tools: Where the tools are.
         ledger: What was measured before an interruption.
+        shared: Folder that workers share: sources, data, candidates; None: the work folder.
     """
 
     work: Path
@@ -59,6 +61,12 @@ class Surroundings:
     catalogue: Catalogue = field(default_factory=catalogue)
     tools: Toolshed = field(default_factory=toolshed)
     ledger: Ledger = field(default_factory=NoLedger)
+    shared: Path | None = None
+
+    @property
+    def common(self) -> Path:
+        """Folder for everything that workers see as well."""
+        return self.shared or self.work
 
     @property
     def max_data_bytes(self) -> int:
@@ -91,7 +99,7 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
             return None
         reporter.progress(Stage.FETCHING, 4, message=data.uri)
         try:
-            return fetcher.fetch(data.uri, data.sha256, here.work / name)
+            return fetcher.fetch(data.uri, data.sha256, here.common / name)
         except (DigestMismatchError, NotFoundError):
             raise
         except BadInputError as error:
@@ -99,7 +107,7 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
 
     with clock.timed(Stage.FETCHING):
         reporter.progress(Stage.FETCHING, 0, message=spec.model.uri)
-        model = fetcher.fetch(spec.model.uri, spec.model.sha256, here.work / "source")
+        model = fetcher.fetch(spec.model.uri, spec.model.sha256, here.common / "source")
         calibration = fetched(spec.calibration, "calibration")
         evaluation = fetched(spec.evaluation, "evaluation")
     inputs = Inputs(
@@ -118,12 +126,15 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
             if fetched is not None
         },
         ledger=here.ledger,
+        roots=(model.path if model.path.is_dir() else model.path.parent, here.common),
     )
-    found = search(inputs, reporter, here.work / "candidates", clock)
+    found = search(inputs, reporter, here.common / "candidates", clock)
     origin = Origin(
-        model=(spec.model.uri, model.sha256),
-        calibration=(spec.calibration.uri, calibration.sha256) if spec.calibration and calibration else None,
-        evaluation=(spec.evaluation.uri, evaluation.sha256) if spec.evaluation and evaluation else None,
+        model=(public_uri(spec.model.uri), model.sha256),
+        calibration=(public_uri(spec.calibration.uri), calibration.sha256)
+        if spec.calibration and calibration
+        else None,
+        evaluation=(public_uri(spec.evaluation.uri), evaluation.sha256) if spec.evaluation and evaluation else None,
         node=here.node,
     )
     return conclude(inputs, found, origin, here.work, here.clock(), clock.seconds)

@@ -1,8 +1,9 @@
 """The full report of an optimization, as JSON: every figure with its unit, its runs and its interval."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError, WrapValidator
 
 from skerry.api.meta import StatusModel, Timestamp
 from skerry.api.optimizationjob import OptimizationJobSpec
@@ -101,6 +102,14 @@ class HostReport(StatusModel):
     kernel: str
 
 
+def _known(value: Any, validate: Callable[[Any], OptimizationJobSpec | None]) -> OptimizationJobSpec | None:
+    """Return a spec, or None when it has fields that this version does not know."""
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
+
+
 class Report(StatusModel):
     """All of an optimization."""
 
@@ -109,7 +118,9 @@ class Report(StatusModel):
     created_at: Timestamp
     source_uri: str
     source_sha256: str
-    spec: OptimizationJobSpec | None = Field(default=None, description="What was asked for.")
+    spec: Annotated[OptimizationJobSpec | None, WrapValidator(_known)] = Field(
+        default=None, description="What was asked for; absent when a newer version wrote what this one does not know."
+    )
     model: ModelFacts
     machine: HostReport
     evaluation_metric: EvaluationMetric | None = None

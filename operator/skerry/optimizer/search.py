@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, Technique
-from skerry.optimizer import child, conversion, inspection, language_inspection
+from skerry.optimizer import boundary, child, conversion, inspection, language_inspection
 from skerry.optimizer.backends.base import REFERENCE
 from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import ConfigurationError
@@ -186,12 +186,15 @@ def _inspected(inputs: Inputs, folder: Path) -> Inspected:
     """
     spec = inputs.spec
     model, wanted = conversion.to_onnx(inputs.model, spec.model.format, inputs.tools, folder / "converted")
-    if language_inspection.is_language_model(model):
-        return language_inspection.inspect(model, wanted, inputs.tools)
+    if language_inspection.is_language_model(model, wanted):
+        inspected = language_inspection.inspect(model, wanted, inputs.tools)
+        boundary.check_source(inspected.source, inputs.roots)
+        return inspected
     _, found = child.call("looking for the model", locate, model, wanted)
     place = inputs.tools.running(REFERENCE[found])
     what = "inspecting the model"
     inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned", place=place)
+    boundary.check_source(inspected.source, inputs.roots)
     if model == inputs.model or not inputs.model.is_dir():
         return inspected
     return replace(inspected, source=replace(inspected.source, folder=inputs.model))

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.api import artifact
@@ -12,7 +12,7 @@ from skerry.optimizer.ledger import FolderLedger
 from skerry.optimizer.rendering.files import report_files
 from skerry.store import fetch as store
 from skerry.store import image, transport
-from skerry.store.errors import StoreError
+from skerry.store.errors import NotFoundError, StoreError
 from skerry.store.fetch import Fetched
 from skerry.store.image import Document, Layer
 from skerry.store.references import SCHEME, Reference
@@ -72,8 +72,12 @@ class Transfer:
     def ledger(self, where: Destination, folder: Path) -> FolderLedger:
         """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing."""
         reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
-        with contextlib.suppress(StoreError):
-            image.pull(reference, folder, settings=replace(self.settings, patience_seconds=0.0), credentials=self.write)
+        try:
+            image.pull(reference, folder, settings=self.settings, credentials=self.write, notify=self.notify)
+        except NotFoundError:
+            pass
+        except StoreError as error:
+            self.notify(f"what an earlier try measured cannot be read, so that all is measured anew: {error}")
         kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
         if kept:
             self.notify(f"going on after an interruption: {kept} candidates were measured already")

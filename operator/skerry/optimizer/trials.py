@@ -1,9 +1,11 @@
 """Trying one candidate after the other: making it, measuring it in turns with the baseline, judging it."""
 
 import contextlib
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +14,10 @@ import numpy as np
 
 from skerry.accelerators.catalogue import AcceleratorEntry
 from skerry.accelerators.cpu import CpuFacts
+from skerry.api.artifact import MODEL_FILE_PATTERN
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKind, Verdict
-from skerry.optimizer import backends, child, data, ledger, measure
+from skerry.optimizer import backends, boundary, child, data, ledger, measure
 from skerry.optimizer.backends.base import Made, Work
 from skerry.optimizer.bench import WARMUP_RUNS, Subject
 from skerry.optimizer.child import Remote
@@ -38,6 +41,7 @@ from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, judge
 from skerry.store import trees
 
+_SAFE: Final = re.compile(MODEL_FILE_PATTERN)
 _EMULATOR_SECONDS: Final = 300.0
 """After how long an emulator is not asked for further samples: it takes seconds for what a device does in one ms."""
 
@@ -58,6 +62,7 @@ class Inputs:
         tools: Where the tools are.
         digests: SHA-256 of model, calibration and evaluation data, by these names.
         ledger: What was measured before an interruption.
+        roots: Folders in which the source, and what is made of it, lies.
     """
 
     spec: OptimizationJobSpec
@@ -71,11 +76,16 @@ class Inputs:
     tools: Toolshed
     digests: Mapping[str, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=NoLedger)
+    roots: Sequence[Path] = ()
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the bytes of all files in a folder.
+
+    Raises:
+        OptimizationError: There is a link in it.
+    """
+    return sum(path.stat().st_size for path in boundary.regular_files(folder).values())
 
 
 def half_precision(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
@@ -135,6 +145,9 @@ class Trials:
         tried.measurements, tried.histogram = record.measurements, record.histogram
         tried.recalled = record.files_sha256
         pronounce(tried, tried.made, record.figures(), self._inputs.spec.gates, self._ground)
+        partly = tried.samples < tried.samples_at_most and not tried.made.emulated
+        if partly and verdicts_of(tried).get(Metric.ACCURACY) is not Verdict.FAILED:
+            return None  # gates of then condemned it on a part of the data; to pass today's it is run on all
         return tried
 
     def bring_back(self, tried: Tried) -> bool:
@@ -198,8 +211,9 @@ class Trials:
             tried.made = child.call(
                 f"making {planned.name}", backends.make, tool, work, place=inputs.tools.places[tool]
             )
+            tried.size_bytes = folder_size(tried.folder)
+            _check(tried.made, tried.folder)
         tried.seconds = time.monotonic() - started
-        tried.size_bytes = folder_size(tried.folder)
         return tried
 
     def measure(self, tried: Tried, made: Made) -> None:
@@ -267,6 +281,23 @@ class Trials:
             if isinstance(error, OutOfDiskError) or not self._bench.alive:
                 raise
             tried.fail(str(error))
+        except Exception as error:  # noqa: BLE001 - what a process answered may be anything; the others go on
+            traceback.print_exc()
+            tried.fail(f"what its process answered cannot be used: {type(error).__name__}: {error}")
+
+
+def _check(made: Made, folder: Path) -> None:
+    """Refuse a candidate whose main file is not one of its files.
+
+    Raises:
+        OptimizationError: It is not.
+    """
+    if made.model_file not in boundary.regular_files(folder) and not (folder / made.model_file).is_dir():
+        message = f"its tool made no {made.model_file}"
+        raise OptimizationError(message)
+    if not _SAFE.fullmatch(made.model_file):
+        message = f"its tool named a file {made.model_file!r}, which cannot be served"
+        raise OptimizationError(message)
 
 
 def verdicts_of(tried: Tried) -> Mapping[Metric, Verdict]:

@@ -1,8 +1,8 @@
 """What crosses the border between the search and the processes that touch untrusted models.
 
-A process that a hostile model has taken over must not be able to run code in the search, which holds credentials. So
-nothing is pickled: a message is JSON, in which values that JSON does not know are tagged, and the bytes of its arrays
-follow as messages of their own. Only classes marked with `transported`, and those of the API, can be named.
+A process that a hostile model has taken over must not be able to run code in the search by what it answers. So nothing
+is pickled: a message is JSON, in which values that JSON does not know are tagged, and the bytes of its arrays follow as
+messages of their own. Only classes marked with `transported`, and those of the API, can be named.
 """
 
 import dataclasses
@@ -86,14 +86,20 @@ def receive(line: Line) -> Any:
     try:
         value = _unpacked(json.loads(line.recv_bytes(_MAX_HEADER)), arrays)
         for array in arrays:
-            size = line.recv_bytes_into(_bytes(array))
-            if size != array.nbytes:
-                message = f"an array of {array.nbytes} bytes came with {size}"
-                raise WireError(message)
-    except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
+            _fill(array, line)
+    except (EOFError, ConnectionError):
+        raise
+    except Exception as error:
         message = f"{type(error).__name__}: {error}"
         raise WireError(message) from error
     return value
+
+
+def _fill(array: np.ndarray[Any, Any], line: Line) -> None:
+    size = line.recv_bytes_into(_bytes(array))
+    if size != array.nbytes:
+        message = f"an array of {array.nbytes} bytes came with {size}"
+        raise WireError(message)
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> memoryview:

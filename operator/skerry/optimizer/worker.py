@@ -144,7 +144,9 @@ class _Conversation:
         """Note the end, when the message tells it."""
         if message.startswith(_END):
             self._ended = True
-            self._code = json.loads(message.removeprefix(_END))
+            with contextlib.suppress(ValueError):
+                code = json.loads(message.removeprefix(_END))
+                self._code = code if isinstance(code, int) else None
             raise EOFError
 
     @property
@@ -165,6 +167,10 @@ class _Conversation:
         with contextlib.suppress(EOFError, OSError):
             while not self._ended and self._there.poll(max(deadline - time.monotonic(), 0.0)):
                 self.recv_bytes()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._there.fileno())) as whole:
+            whole.shutdown(socket.SHUT_RDWR)
 
     def close(self, patience: float) -> None:
         if self._there.closed:

@@ -75,7 +75,7 @@ def decide(plan: Plan, done: Sequence[Trial], kind: ModelKind, limits: Limits, e
     for planned in _order(plan, tried, kind):
         if planned.name in tried:
             continue
-        reason = _pointless(planned, done) or _too_much(limits, len(done), elapsed_seconds)
+        reason = (None if plan.asked else _pointless(planned, done)) or _too_much(limits, len(done), elapsed_seconds)
         if reason is None:
             return Decision(planned, left_out)
         left_out[planned.name] = reason

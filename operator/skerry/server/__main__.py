@@ -152,7 +152,7 @@ def _app(given: argparse.Namespace, limits: Limits) -> App:
 
         engine = LlamaServer(facts, folder, name, threads, given.slots, given.context_tokens)
         return LanguageApp(facts, engine, name, given.slots, limits, device_required=required)
-    if facts.framework not in {Framework.OPENVINO, Framework.ONNX_RUNTIME}:
+    if facts.framework not in {Framework.OPENVINO, Framework.ONNX_RUNTIME, Framework.LITERT}:
         message = f"no server of Skerry runs variants of {facts.framework}"
         raise ArtifactError(message)
     from skerry.server.tensors import TensorApp  # noqa: PLC0415

@@ -62,8 +62,9 @@ class LiteRtEngine:
 
     def _fit(self, inputs: Mapping[str, Array]) -> None:
         """Give the inputs the shapes that come."""
-        changed = [name for name in self._inputs if inputs[name].shape != self._shapes[name]]
+        changed = [name for name in self._inputs if inputs[name].shape != self._shapes.get(name)]
         for name in changed:
+            self._shapes.pop(name, None)  # when it is refused, the next request sets it anew
             self._interpreter.resize_tensor_input(self._inputs[name]["index"], list(inputs[name].shape), strict=True)
         if changed:
             self._interpreter.allocate_tensors()
