@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from skerry.api.jobcontract import Stage
-from skerry.api.types import CandidateResult, ModelFacts, Technique
+from skerry.api.types import CandidateResult, ModelFacts, ModelFormat, Technique
 from skerry.optimizer import boundary, child, conversion, inspection, language_inspection
 from skerry.optimizer.backends.base import REFERENCE
+from skerry.optimizer.child import Place
 from skerry.optimizer.detect import locate
-from skerry.optimizer.errors import ConfigurationError
+from skerry.optimizer.errors import ConfigurationError, UnsupportedFormatError
 from skerry.optimizer.grounding import ground, measured_baseline
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.trial import Baseline, Ground, Tried, baseline_result
@@ -191,13 +192,26 @@ def _inspected(inputs: Inputs, folder: Path) -> Inspected:
         boundary.check_source(inspected.source, inputs.roots)
         return inspected
     _, found = child.call("looking for the model", locate, model, wanted)
-    place = inputs.tools.running(REFERENCE[found])
+    place = _reference(inputs, found)
     what = "inspecting the model"
     inspected = child.call(what, inspection.inspect, model, found, spec.inputs, folder / "pinned", place=place)
     boundary.check_source(inspected.source, inputs.roots)
     if model == inputs.model or not inputs.model.is_dir():
         return inspected
     return replace(inspected, source=replace(inspected.source, folder=inputs.model))
+
+
+def _reference(inputs: Inputs, found: ModelFormat) -> Place:
+    """Return where the reference runtime of a format is.
+
+    Raises:
+        UnsupportedFormatError: It is not here.
+    """
+    try:
+        return inputs.tools.running(REFERENCE[found])
+    except ConfigurationError as error:
+        message = f"the model is {found}; {error}"
+        raise UnsupportedFormatError(message) from error
 
 
 def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skerry.api import artifact
@@ -19,6 +19,8 @@ from skerry.store.references import SCHEME, Reference
 from skerry.store.settings import Credentials, StoreSettings
 
 _PROGRESS = "-progress"
+_BRIEFLY = 2.0
+"""Seconds in which the registry is asked again for what is only a convenience."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,28 @@ class Transfer:
         )
 
     def ledger(self, where: Destination, folder: Path) -> FolderLedger:
-        """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing."""
+        """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing.
+
+        As long as it could not be read it is not overwritten either.
+        """
         reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
-        try:
-            image.pull(reference, folder, settings=self.settings, credentials=self.write, notify=self.notify)
-        except NotFoundError:
-            pass
-        except StoreError as error:
-            self.notify(f"what an earlier try measured cannot be read, so that all is measured anew: {error}")
-        kept = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
-        if kept:
-            self.notify(f"going on after an interruption: {kept} candidates were measured already")
+        briefly = replace(self.settings, patience_seconds=min(self.settings.patience_seconds, _BRIEFLY))
+        seen: list[bool] = []
+
+        def read() -> bool:
+            try:
+                image.pull(reference, folder, settings=briefly, credentials=self.write)
+            except NotFoundError:
+                pass
+            except StoreError as error:
+                self.notify(f"what an earlier try measured cannot be read now: {error}")
+                return False
+            seen.append(True)
+            return True
 
         def publish(records: Path) -> None:
+            if not seen and not read():
+                return
             documents = [
                 Document(path.name, artifact.RECORD_MEDIA_TYPE, path.read_bytes()) for path in records.glob("*.json")
             ]
@@ -91,11 +102,14 @@ class Transfer:
                     sorted(documents, key=lambda document: document.name),
                     reference,
                     artifact_type=artifact.PROGRESS_ARTIFACT_TYPE,
-                    settings=self.settings,
+                    settings=briefly,
                     credentials=self.write,
                     work=folder.parent,
                 )
 
+        if read() and folder.is_dir():
+            kept = len(list(folder.glob("*.json")))
+            self.notify(f"going on after an interruption: {kept} candidates were measured already")
         return FolderLedger(folder, publish)
 
     def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:

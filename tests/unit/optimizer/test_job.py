@@ -175,7 +175,7 @@ def test_a_process_that_fails(claim: Path) -> None:
     out, err = process.communicate()
     assert process.returncode == ExitCode.BAD_INPUT
     lines = [Progress.model_validate_json(line) for line in out.splitlines()]
-    assert [line.stage for line in lines] == [Stage.FETCHING, Stage.INSPECTING]
+    assert [line.stage for line in lines] == [Stage.WAITING, Stage.FETCHING, Stage.INSPECTING]
     result = JobResult.model_validate_json(Path(environ[contract.ENV_TERMINATION_LOG]).read_text(encoding="utf-8"))
     assert result.reason is JobReason.BAD_MODEL
     assert "broken.onnx is not an ONNX model" in err
