@@ -1,6 +1,7 @@
 """What goes wrong at a site while Skerry works, done to the real cluster."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +119,8 @@ def test_an_optimization_that_is_evicted_goes_on_where_it_was(space: Workspace, 
 
     space.until("optimizationjob", "evicted", "Succeeded", of="Complete", seconds=LONG)
     (again,) = (each for each in space.listed("pods", selector) if each["metadata"]["name"] != name)
-    lines = [json.loads(line) for line in space.kubectl("logs", again["metadata"]["name"]).splitlines()]
+    log = space.kubectl("logs", again["metadata"]["name"]).splitlines()
+    lines = [json.loads(line) for line in log if line.startswith("{")]
     assert any("going on after an interruption" in line["message"] for line in lines)
     begun = {line["candidate"] for line in lines if line["stage"] == "Measuring" and line.get("result") is None}
     assert begun
@@ -177,11 +179,12 @@ def test_a_job_that_has_not_enough_says_so(space: Workspace, what: str) -> None:
 
 
 def test_a_model_that_is_pushed_later_is_found(space: Workspace, tmp_path: Path) -> None:
-    space.apply(edge_model("pushed", f"oci://{REGISTRY}/models/pushed:1"))
+    name = f"models/pushed:{secrets.token_hex(4)}"  # what an earlier run pushed is still there
+    space.apply(edge_model("pushed", f"oci://{REGISTRY}/{name}"))
     found = space.until("edgemodel", "pushed", "SourceNotFound")
     assert "does not exist" in condition(found, "Ready")[2]
 
-    push(space.cluster, {"models/pushed:1": models.classifier(tmp_path / "pushed.onnx")}, tmp_path)
+    push(space.cluster, {name: models.classifier(tmp_path / "pushed.onnx")}, tmp_path)
 
     space.until("edgemodel", "pushed", "Optimized", seconds=LONG)
 
