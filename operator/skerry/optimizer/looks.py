@@ -32,13 +32,13 @@ def looks(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Iterato
     return _language(ground, baseline, candidate) if ground.texts is not None else _samples(ground, baseline, candidate)
 
 
-def _of_all(found: Comparison, whole: float) -> Comparison:
+def of_all(found: Comparison, whole: float) -> Comparison:
     """Return a comparison on a part of the data as one with the baseline's figure on all."""
     shift = whole - found.baseline
     return Comparison(whole, found.value + shift, found.low + shift, found.high + shift)
 
 
-def _scaled(found: Comparison, whole: float) -> Comparison:
+def scaled(found: Comparison, whole: float) -> Comparison:
     """Return a comparison of perplexities, which differ by a ratio, as one with the baseline's figure on all."""
     factor = whole / found.baseline
     return Comparison(whole, found.value * factor, found.low * factor, found.high * factor)
@@ -63,7 +63,7 @@ def _samples(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Iter
         if mine is None or theirs is None:
             return
         z = accuracy.Z95 if seen == total else accuracy.Z999
-        yield Look(_of_all(accuracy.compare(ground.metric, mine, theirs, z), whole.value), seen)
+        yield Look(of_all(accuracy.compare(ground.metric, mine, theirs, z), whole.value), seen)
 
 
 def _language(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Iterator[Look]:
@@ -75,4 +75,4 @@ def _language(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Ite
         found.append(candidate.call("surprise", part))
         z = accuracy.Z95 if number == len(ground.texts.parts) else accuracy.Z999
         compared = accuracy.compare_perplexity(found, baseline.surprises[:number], z)
-        yield Look(_scaled(compared, baseline.scored.value), sum(len(each.nll) for each in found))
+        yield Look(scaled(compared, baseline.scored.value), sum(len(each.nll) for each in found))

@@ -11,6 +11,7 @@ import pytest
 from skerry.api.types import ModelFormat
 from skerry.optimizer import conversion, torch_source
 from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
+from skerry.optimizer.language_inspection import is_language_model
 from skerry.optimizer.toolshed import Toolshed
 
 TENSORS = b"tensors"
@@ -63,8 +64,15 @@ def test_without_its_tools_the_group_is_named(tmp_path: Path) -> None:
     safetensors(encoder(tmp_path) / "model.safetensors")
     with pytest.raises(ConfigurationError, match=r"group olive, which are not here: say spec\.source\.format: Hugging"):
         conversion.to_onnx(tmp_path, ModelFormat.AUTO, Toolshed({}), tmp_path / "out")
-    with pytest.raises(BadModelError, match="the spec says format ONNX, but the source is HuggingFace"):
-        conversion.to_onnx(tmp_path, ModelFormat.ONNX, Toolshed({}), tmp_path / "out")
+
+
+def test_a_folder_with_one_exported_network_is_left_alone(tmp_path: Path) -> None:
+    folder = encoder(tmp_path)
+    (folder / "model.onnx").touch()
+    assert conversion.to_onnx(folder, ModelFormat.AUTO, Toolshed({}), tmp_path / "out") == (folder, ModelFormat.AUTO)
+    assert not is_language_model(folder, ModelFormat.AUTO)
+    safetensors(folder / "model.safetensors")
+    assert conversion.to_onnx(folder, ModelFormat.ONNX, Toolshed({}), tmp_path / "out") == (folder, ModelFormat.ONNX)
 
 
 def test_what_needs_no_conversion_is_left_alone(tmp_path: Path) -> None:
