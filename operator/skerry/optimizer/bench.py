@@ -168,6 +168,12 @@ def resident_bytes(model_folder: Path, process: int | str = "self") -> int:
         words = line.split()
         if words and words[0] in _COUNTED:
             total += int(words[1]) * _KIB
+    return total + mapped_bytes(model_folder, process)
+
+
+def mapped_bytes(model_folder: Path, process: int | str = "self") -> int:
+    """Return the bytes of a model's files that a process has mapped and that are in memory."""
+    total = 0
     prefix = os.fspath(model_folder.resolve()) + "/"
     of_model = False
     for line in Path(f"/proc/{process}/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
