@@ -50,7 +50,7 @@ ENV_CPU_LIMIT: Final = "SKERRY_CPU_LIMIT"
 ENV_WORKERS: Final = "SKERRY_WORKERS"
 """Groups of tools that have a worker in this pod, separated by commas; each listens in the folder `workers` of the
 shared folder."""
-SHARED_FOLDER: Final = "shared"
+SHARED_FOLDER: Final = "common"
 """Folder of the work folder that workers share; they see nothing else of it."""
 WORKERS_FOLDER: Final = "workers"
 ENV_NODE: Final = "SKERRY_NODE_NAME"

@@ -153,7 +153,7 @@ def _workers(spec: OptimizationJobSpec, settings: InstallationSettings, tools: S
     return {"initContainers": workers} if workers else {}
 
 
-_SHARED_MOUNT: Final = {"name": "shared", "mountPath": SHARED}
+_SHARED_MOUNT: Final = {"name": "common", "mountPath": SHARED}
 
 
 def _claim_mounts(spec: OptimizationJobSpec) -> list[Document]:
@@ -238,7 +238,7 @@ def _container(
 
 def _volumes(name: str, spec: OptimizationJobSpec, settings: InstallationSettings) -> list[Document]:
     volumes: list[Document] = [
-        {"name": name, "emptyDir": {"sizeLimit": settings.work_size}} for name in ("work", "shared")
+        {"name": name, "emptyDir": {"sizeLimit": settings.work_size}} for name in ("work", "common")
     ]
     if spec.model.credentials_secret_name:
         # Optional, so that the optimizer can say that it is missing; the kubelet would wait and say so in no status.
