@@ -17,6 +17,7 @@ from skerry.api.types import ModelFormat
 from skerry.optimizer import child
 from skerry.optimizer.detect import is_network
 from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
+from skerry.optimizer.language_source import CONFIG, read_json
 from skerry.optimizer.safetensors_header import read_safetensors
 from skerry.optimizer.toolshed import Toolshed
 
@@ -28,7 +29,6 @@ ENCODERS: Final = frozenset(
 )
 """Values of `model_type` in config.json of encoders, which are optimized as any other network is."""
 
-CONFIG: Final = "config.json"
 PROGRAM: Final = "serialized_exported_program.json"
 _VERSION: Final = "version"
 _MEMBERS: Final = frozenset(
@@ -115,21 +115,9 @@ def configuration(folder: Path) -> dict[str, Any]:
     """Return what a folder's config.json says.
 
     Raises:
-        BadModelError: It is no JSON object.
+        BadModelError: It is no JSON object, or larger than any configuration is.
     """
-    file = folder / CONFIG
-    try:
-        if file.stat().st_size > _MAX_CONFIG:
-            message = f"{CONFIG} has {file.stat().st_size} bytes; no configuration needs more than {_MAX_CONFIG}"
-            raise BadModelError(message)
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        message = f"{CONFIG} is not valid JSON: {error}"
-        raise BadModelError(message) from error
-    if not isinstance(document, dict):
-        message = f"{CONFIG} is no JSON object"
-        raise BadModelError(message)
-    return document
+    return read_json(folder / CONFIG, _MAX_CONFIG)
 
 
 def _is_encoder(folder: Path) -> bool:

@@ -100,14 +100,14 @@ def check_architecture(facts: LanguageFacts, tool: str, known: Collection[str]) 
     raise UnsupportedFormatError(message)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most_bytes: int = _MAX_JSON) -> dict[str, Any]:
     """Return a JSON object of a model's folder.
 
     Raises:
         BadModelError: It is none, or larger than any such file is.
     """
-    if path.stat().st_size > _MAX_JSON:
-        message = f"{path.name} has {path.stat().st_size} bytes; at most {_MAX_JSON} are read"
+    if path.stat().st_size > most_bytes:
+        message = f"{path.name} has {path.stat().st_size} bytes; at most {most_bytes} are read"
         raise BadModelError(message)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
