@@ -18,7 +18,7 @@ from skerry.api.types import Framework, InputShape, ModelFormat, TensorType, Ver
 from skerry.optimizer import child, inspection
 from skerry.optimizer.child import Place
 from skerry.optimizer.data import Samples
-from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
+from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError, UnsupportedFormatError
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.toolshed import Toolshed
 from tests.tools.conftest import CODE, environment
@@ -259,5 +259,5 @@ def test_the_edge_tpu_s_compiler_gets_a_full_integer_model(
 
 
 def test_without_the_tool_the_format_must_be_said(tmp_path: Path, tflite: Path, labelled: Path) -> None:
-    with pytest.raises(ConfigurationError, match="needs the tools of the group litert"):
+    with pytest.raises(UnsupportedFormatError, match="needs the tools of the group litert"):
         search(tmp_path, Toolshed({}), tflite, labelled, accelerator="cpu")

@@ -37,7 +37,7 @@ class Toolshed:
         if tool.tool not in self.places:
             message = (
                 f"nothing here runs models in {framework}: that needs the tools of the group {tool.group}, which "
-                "join a search when spec.model.format says the format of the model"
+                "join a search when the format of the model is said (spec.source.format of an EdgeModel)"
             )
             raise ConfigurationError(message)
         return self.places[tool.tool]

@@ -1,6 +1,5 @@
 """A file from a web server, continued where the connection broke."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -8,7 +7,8 @@ from typing import Final
 import httpx
 
 from skerry.store import transport
-from skerry.store.errors import TooLargeError, UnreachableError
+from skerry.store.errors import UnreachableError
+from skerry.store.landing import Landing
 from skerry.store.registry import Advance
 
 _WEAK: Final = "W/"
@@ -19,8 +19,7 @@ Check = Callable[[httpx.Response, str], None]
 class Download:
     """One URL and the file that it becomes; `attempt` may be called again after an UnreachableError.
 
-    Only a part that this object received itself is continued, and only when the server says that the file is still the
-    same (If-Range): a mixture of two versions would be refused by its digest, but only after everything was read.
+    What it has is continued only when the server says that the file is still the same (If-Range).
     """
 
     def __init__(
@@ -34,13 +33,9 @@ class Download:
         check: Check = transport.check,
     ) -> None:
         self._url = url
-        self._target = target
         self._auth = auth
-        self._max_bytes = max_bytes
-        self._advance = advance
         self._check = check
-        self._validator: str | None = None
-        self._written = 0
+        self._landing = Landing(url, target, max_bytes, advance)
 
     def attempt(self, client: httpx.Client) -> None:
         """Download what is missing.
@@ -56,48 +51,28 @@ class Download:
             client.stream("GET", self._url, headers=self._headers(), auth=auth) as response,
         ):
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                self._restart(None)
+                self._landing.restart("")
                 message = f"{self._url}: the file on the server changed while it was being read"
                 raise UnreachableError(message)
             self._check(response, self._url)
             if not self._continues(response):
-                self._restart(_validator(response))
-            length = response.headers.get("Content-Length", "")
-            whole = self._written + int(length) if length.isdecimal() else None
-            self._fits(whole or 0)
-            with self._target.open("ab" if self._written else "wb") as stream:
-                for chunk in response.iter_raw():
-                    self._written += len(chunk)
-                    self._fits(self._written)
-                    stream.write(chunk)
-                    self._advance(len(chunk))
-                stream.flush()
-                os.fsync(stream.fileno())
+                self._landing.restart(_validator(response))
+            self._landing.receive(response.iter_raw(), response.headers.get("Content-Length", ""))
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
-        if self._written and self._validator:
-            headers |= {"Range": f"bytes={self._written}-", "If-Range": self._validator}
+        if self._landing.written and self._landing.version:
+            headers |= {"Range": f"bytes={self._landing.written}-", "If-Range": self._landing.version}
         return headers
 
     def _continues(self, response: httpx.Response) -> bool:
-        begin = f"bytes {self._written}-"
+        begin = f"bytes {self._landing.written}-"
         partial = response.status_code == httpx.codes.PARTIAL_CONTENT
         return partial and response.headers.get("Content-Range", "").startswith(begin)
 
-    def _restart(self, validator: str | None) -> None:
-        self._advance(-self._written)
-        self._written = 0
-        self._validator = validator
 
-    def _fits(self, size: int) -> None:
-        if size > self._max_bytes:
-            message = f"{self._url}: larger than the limit of {self._max_bytes} bytes"
-            raise TooLargeError(message)
-
-
-def _validator(response: httpx.Response) -> str | None:
+def _validator(response: httpx.Response) -> str:
     """Return what If-Range may name: a strong ETag, else the date of the last change."""
-    tag: str | None = response.headers.get("ETag")
-    changed: str | None = response.headers.get("Last-Modified")
+    tag: str = response.headers.get("ETag", "")
+    changed: str = response.headers.get("Last-Modified", "")
     return tag if tag and not tag.startswith(_WEAK) else changed

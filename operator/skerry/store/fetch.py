@@ -39,6 +39,24 @@ class Fetched:
     manifest_digest: str | None = None
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What `fetch` was asked for."""
+
+    uri: str
+    folder: Path
+    sha256: str | None
+    settings: StoreSettings
+    credentials: Credentials
+    notify: Notify
+    advance: Advance
+
+    @property
+    def content(self) -> Path:
+        """Folder for what consists of several files."""
+        return self.folder / "content"
+
+
 def fetch(
     uri: str,
     folder: Path,
@@ -65,26 +83,21 @@ def fetch(
         message = f"{uri!r}: unknown URI scheme; oci://, https://, http://, s3://, hf:// and pvc:// are supported"
         raise BadInputError(message)
     folder.mkdir(parents=True, exist_ok=True)
-    if scheme == "oci":
-        return _oci(uri, folder, sha256, settings, credentials, (notify, advance))
-    if scheme == "pvc":
-        return _claim(uri, folder, sha256, settings)
-    if scheme == "s3":
-        return _bucket(uri, folder, sha256, settings, credentials, (notify, advance))
-    if scheme == "hf":
-        return _hub(uri, folder, sha256, settings, credentials, (notify, advance))
+    wish = _Wish(uri, folder, sha256, settings, credentials, notify, advance)
+    if (bring := _BRINGERS.get(scheme)) is not None:
+        return bring(wish)
     if scheme == "http" and not settings.allow_http:
         message = (
             f"{uri}: plain HTTP is not allowed here; use https://, or allow it with the operator's setting allowHttp"
         )
         raise AccessError(message)
-    return _web(uri, folder, sha256, settings, credentials, (notify, advance))
+    return _web(wish)
 
 
-def _verified(uri: str, path: Path, wanted: str | None) -> Fetched:
+def _verified(wish: _Wish, path: Path) -> Fetched:
     found = trees.sha256(path)
-    if wanted is not None and found != wanted:
-        raise DigestMismatchError(uri, wanted, found)
+    if wish.sha256 is not None and found != wish.sha256:
+        raise DigestMismatchError(wish.uri, wish.sha256, found)
     return Fetched(path, found, trees.size(path))
 
 
@@ -94,24 +107,22 @@ def _single(folder: Path) -> Path:
     return files[0] if len(files) == 1 else folder
 
 
-def _oci(
-    uri: str,
-    folder: Path,
-    wanted: str | None,
-    settings: StoreSettings,
-    credentials: Credentials,
-    listeners: tuple[Notify, Advance],
-) -> Fetched:
-    content = folder / "content"
+def _oci(wish: _Wish) -> Fetched:
+    content = wish.content
     shutil.rmtree(content, ignore_errors=True)
-    notify, advance = listeners
     digest = image.pull(
-        Reference.parse(uri), content, settings=settings, credentials=credentials, notify=notify, advance=advance
+        Reference.parse(wish.uri),
+        content,
+        settings=wish.settings,
+        credentials=wish.credentials,
+        notify=wish.notify,
+        advance=wish.advance,
     )
-    return replace(_verified(uri, _single(content), wanted), manifest_digest=digest)
+    return replace(_verified(wish, _single(content)), manifest_digest=digest)
 
 
-def _claim(uri: str, folder: Path, wanted: str | None, settings: StoreSettings) -> Fetched:
+def _claim(wish: _Wish) -> Fetched:
+    uri, settings = wish.uri, wish.settings
     claim, _, inside = uri.removeprefix("pvc://").partition("/")
     if _CLAIM.fullmatch(claim) is None:
         message = f"{uri}: {claim!r} is not the name of a claim; the form is pvc://CLAIM/PATH"
@@ -126,7 +137,7 @@ def _claim(uri: str, folder: Path, wanted: str | None, settings: StoreSettings) 
     if trees.size(path) > settings.max_bytes:
         message = f"{uri}: larger than the limit of {settings.max_bytes} bytes"
         raise TooLargeError(message)
-    return _finish(uri, path, folder, wanted, settings)
+    return _finish(wish, path)
 
 
 def _inside(uri: str, claim: Path, inside: str) -> Path:
@@ -146,39 +157,32 @@ def _inside(uri: str, claim: Path, inside: str) -> Path:
     return path
 
 
-def _finish(uri: str, path: Path, folder: Path, wanted: str | None, settings: StoreSettings) -> Fetched:
+def _finish(wish: _Wish, path: Path) -> Fetched:
     """Verify, and unpack what is an archive."""
-    verified = _verified(uri, path, wanted)
+    verified = _verified(wish, path)
     if not path.is_file() or not trees.is_archive(path.name):
         return verified
-    content = folder / "content"
+    content = wish.content
     shutil.rmtree(content, ignore_errors=True)
     content.mkdir()
-    trees.unpack(path, content, max_bytes=settings.max_bytes)
+    trees.unpack(path, content, max_bytes=wish.settings.max_bytes)
     return Fetched(_single(content), verified.sha256, trees.size(content))
 
 
-def _web(
-    uri: str,
-    folder: Path,
-    wanted: str | None,
-    settings: StoreSettings,
-    credentials: Credentials,
-    listeners: tuple[Notify, Advance],
-) -> Fetched:
+def _web(wish: _Wish) -> Fetched:
+    uri, settings = wish.uri, wish.settings
     try:
         parts = urlsplit(uri)
     except ValueError as error:
         message = f"{uri}: not a URL: {error}"
         raise BadInputError(message) from error
-    target = folder / _local_name(unquote(parts.path))
-    login = credentials.login(parts.netloc)
+    target = wish.folder / _local_name(unquote(parts.path))
+    login = wish.credentials.login(parts.netloc)
     auth = httpx.BasicAuth(login.username, login.password) if login else None
-    notify, advance = listeners
-    download = Download(uri, target, auth=auth, max_bytes=settings.max_bytes, advance=advance)
+    download = Download(uri, target, auth=auth, max_bytes=settings.max_bytes, advance=wish.advance)
     with transport.client(settings) as client:
-        transport.patiently(lambda: download.attempt(client), seconds=settings.patience_seconds, notify=notify)
-    return _finish(uri, target, folder, wanted, settings)
+        transport.patiently(lambda: download.attempt(client), seconds=settings.patience_seconds, notify=wish.notify)
+    return _finish(wish, target)
 
 
 def _local_name(path: str) -> str:
@@ -186,36 +190,26 @@ def _local_name(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2]).lstrip(".")[-_LONGEST_NAME:] or "file"
 
 
-def _bucket(
-    uri: str,
-    folder: Path,
-    wanted: str | None,
-    settings: StoreSettings,
-    credentials: Credentials,
-    listeners: tuple[Notify, Advance],
-) -> Fetched:
+def _bucket(wish: _Wish) -> Fetched:
     from skerry.store import s3  # noqa: PLC0415 - the server and the operator have not its library
 
-    place = s3.parse(uri)
-    reader = s3.Reader(s3.Bucket(place.bucket, credentials.s3 or S3Access(), settings), settings, listeners)
+    place, settings = s3.parse(wish.uri), wish.settings
+    bucket = s3.Bucket(place.bucket, wish.credentials.s3 or S3Access(), settings)
+    reader = s3.Reader(bucket, settings, (wish.notify, wish.advance))
     if not place.key.endswith("/"):
-        target = folder / _local_name(place.key)
+        target = wish.folder / _local_name(place.key)
         reader.file(place.key, target)
-        return _finish(uri, target, folder, wanted, settings)
-    content = folder / "content"
-    reader.folder(place.key, content)
-    return replace(_verified(uri, content, wanted), path=_single(content))
+        return _finish(wish, target)
+    reader.folder(place.key, wish.content)
+    return replace(_verified(wish, wish.content), path=_single(wish.content))
 
 
-def _hub(
-    uri: str,
-    folder: Path,
-    wanted: str | None,
-    settings: StoreSettings,
-    credentials: Credentials,
-    listeners: tuple[Notify, Advance],
-) -> Fetched:
-    repository = hub.Repository.parse(uri, settings.hub_endpoint)
+def _hub(wish: _Wish) -> Fetched:
+    settings, listeners = wish.settings, (wish.notify, wish.advance)
+    repository = hub.Repository.parse(wish.uri, settings.hub_endpoint)
     with transport.client(settings) as client:
-        found = hub.Hub(settings, credentials.hub_token, listeners, client).fetch(repository, folder / "content")
-    return replace(_verified(uri, found, wanted), path=_single(found) if found.is_dir() else found)
+        found = hub.Hub(settings, wish.credentials.hub_token, listeners, client).fetch(repository, wish.content)
+    return replace(_verified(wish, found), path=_single(found) if found.is_dir() else found)
+
+
+_BRINGERS: Final = {"oci": _oci, "pvc": _claim, "s3": _bucket, "hf": _hub}

@@ -4,7 +4,6 @@ The library is minio: it takes our TLS context and leaves trying again to us, wh
 and, wanting python-dateutil 2, cannot be installed beside the Kubernetes client, which wants 3.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from skerry.store.errors import (
     TooLargeError,
     UnreachableError,
 )
+from skerry.store.landing import Landing
 from skerry.store.registry import Advance
 from skerry.store.settings import S3Access, StoreSettings
 
@@ -218,17 +218,13 @@ def _pool(endpoint: str, settings: StoreSettings) -> urllib3.PoolManager:
 class _Download:
     """One object and the file that it becomes; `attempt` may be called again after an UnreachableError.
 
-    Only a part that this object received itself is continued, and only of the same version (If-Match).
+    What it has is continued only with the same version of the object (If-Match).
     """
 
     def __init__(self, bucket: Bucket, key: str, target: Path, max_bytes: int, advance: Advance) -> None:
         self._bucket = bucket
         self._key = key
-        self._target = target
-        self._max_bytes = max_bytes
-        self._advance = advance
-        self._tag = ""
-        self._written = 0
+        self._landing = Landing(bucket.what(key), target, max_bytes, advance)
 
     def attempt(self) -> int:
         """Download what is missing; return the size of the whole.
@@ -238,37 +234,17 @@ class _Download:
             TooLargeError: There is more than the limit.
             NotFoundError, AccessError: What the server says of the object.
         """
+        landing = self._landing
         try:
-            with self._bucket.opened(self._key, self._written, self._tag) as response:
-                self._receive(response)
+            with self._bucket.opened(self._key, landing.written, landing.version) as response:
+                if response.status != _PARTIAL:
+                    landing.restart(response.headers.get("ETag", ""))
+                chunks = response.stream(trees.CHUNK, decode_content=False)
+                landing.receive(chunks, response.headers.get("Content-Length", ""))
         except _ChangedError:
-            self._restart("")
+            landing.restart("")
             raise
-        return self._written
-
-    def _receive(self, response: urllib3.BaseHTTPResponse) -> None:
-        if response.status != _PARTIAL:
-            self._restart(response.headers.get("ETag", ""))
-        length = response.headers.get("Content-Length", "")
-        self._fits(self._written + (int(length) if length.isdecimal() else 0))
-        with self._target.open("ab" if self._written else "wb") as stream:
-            for chunk in response.stream(trees.CHUNK, decode_content=False):
-                self._written += len(chunk)
-                self._fits(self._written)
-                stream.write(chunk)
-                self._advance(len(chunk))
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def _restart(self, tag: str) -> None:
-        self._advance(-self._written)
-        self._written = 0
-        self._tag = tag
-
-    def _fits(self, size: int) -> None:
-        if size > self._max_bytes:
-            message = f"{self._bucket.what(self._key)}: larger than the limit of {self._max_bytes} bytes"
-            raise TooLargeError(message)
+        return landing.written
 
 
 class Reader:
