@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from skerry.accelerators.recipes import REFERENCE
+from skerry.accelerators.recipes import REFERENCE, book
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import DataFormat, EvaluationMetric, ModelKind
+from skerry.api.types import DataFormat, EvaluationMetric, Framework, ModelKind
 from skerry.optimizer import backends, boundary, child, data, language_bench, measure
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, Source
@@ -142,7 +142,17 @@ def measured_baseline(
         raise BadModelError(message) from error
     scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(scores)
     size = shared.inspected.facts.size_bytes
-    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source)
+    tools = _packages(framework, place)
+    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, tools)
+
+
+def _packages(framework: Framework, place: Place) -> dict[str, str]:
+    """Return the versions of the packages that run a framework."""
+    tool = book().runner(framework)
+    if tool is None:
+        return {}
+    found = child.call(f"asking {tool.tool} for its version", backends.versions, tool.tool, place=place)
+    return {name: version for name, version in found.items() if name in tool.packages}
 
 
 def _prepared(source: Source, place: Place, folder: Path) -> Source:

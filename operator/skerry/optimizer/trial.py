@@ -89,7 +89,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unoptimized model, measured."""
+    """The unoptimized model, measured; with the versions of what runs it."""
 
     subject: Subject
     starts: Sequence[Start]
@@ -99,6 +99,7 @@ class Baseline:
     size_bytes: int
     surprises: Sequence[Surprise] = ()
     source: Source | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
