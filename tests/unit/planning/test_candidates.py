@@ -147,7 +147,7 @@ def test_what_cannot_be_measured_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("entry", "hint", "requested", "wanted"),
     [
-        (HEXAGON, ModelFormat.AUTO, [], ("qnn",)),
+        (HEXAGON, ModelFormat.AUTO, [], ("qnn", "aimet")),
         (HEXAGON, ModelFormat.OPENVINO, [], ()),
         (CPU, ModelFormat.AUTO, [], ()),
         (CPU, ModelFormat.ONNX, [], ()),
