@@ -10,9 +10,9 @@ import pytest
 
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, Framework, Metric
-from skerry.optimizer import measure
 from skerry.optimizer.toolshed import Toolshed, toolshed
 from tests.images.conftest import Worker
+from tests.measuring import measure_little, own_environment
 from tests.tools.making import make, run, samples, search, work
 from tests.unit.optimizer import models
 
@@ -48,10 +48,8 @@ def depthwise(worker: Worker) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
-        monkeypatch.setattr(measure, name, value)
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)
 
 
 def accuracy(result: CandidateResult) -> float:
