@@ -35,7 +35,6 @@ _ARCHITECTURE: Final = "htp_arch"
 _DEVICE_ARCHITECTURE: Final = "arm64"
 _CALIBRATIONS: Final = {
     "MinMax": CalibrationMethod.MinMax,
-    "Entropy": CalibrationMethod.Entropy,
     "Percentile": CalibrationMethod.Percentile,
 }
 _ACTIVATIONS: Final = {"UInt8": QuantType.QUInt8, "UInt16": QuantType.QUInt16}
