@@ -91,7 +91,6 @@ CLASSES: Final = {
     "keras.layers": LAYERS,
     "keras.src.ops.numpy": ARRAY_OPERATIONS,
     "keras.src.ops.nn": NETWORK_OPERATIONS,
-    "keras.src.applications.convnext": frozenset({"LayerScale", "StochasticDepth"}),
     "keras.random": frozenset({"SeedGenerator"}),
     "keras.regularizers": frozenset({"L1", "L2", "L1L2", "OrthogonalRegularizer"}),
     "keras.constraints": frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"}),
@@ -113,8 +112,8 @@ _LAMBDAS: Final = frozenset({"Lambda", "__lambda__"})
 _HALVES: Final = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"})
 _POLICY: Final = "DTypePolicy"
 _PLAIN: Final = "float32"
-# Exporters of torch write programs with the names of parameters in them, between quotes.
-_NAME: Final = re.compile(r"[\w.:/ -]{0,200}")
+# Exporters of torch write names of layers into programs: with these it does not matter how well they quote them.
+_NAME: Final = re.compile(r"[\w:/ -]{0,200}")
 _VERSION: Final = re.compile(r"(\d{1,3})\.\d{1,3}\.\w{1,20}")
 _MAJOR: Final = "3"
 _MAX_METADATA: Final = 64 << 10
@@ -241,10 +240,10 @@ def _check(file: str, value: Any) -> None:
 def _check_object(file: str, described: dict[str, Any]) -> None:
     given = [part.get("name", "") for part in (described, described.get("config")) if isinstance(part, dict)]
     if not all(each is None or (isinstance(each, str) and _NAME.fullmatch(each)) for each in given):
-        message = f"{file} has a layer with a strange name: letters, digits and any of . _ - : / are taken"
+        message = f"{file} has a layer with a strange name: letters, digits, spaces and any of _ - : / are taken"
         raise BadModelError(message)
     name, module, config = described["class_name"], described.get("module"), described.get("config")
-    if name in _LAMBDAS:
+    if isinstance(name, str) and name in _LAMBDAS:
         message = f"{file} has a Lambda layer, which is code; such code is never run: {EXPORT}"
         raise BadModelError(message)
     known = _known(name, module, config)

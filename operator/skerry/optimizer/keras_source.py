@@ -1,6 +1,8 @@
 """Models of Keras, converted to ONNX by way of torch. Runs where Keras and torch are, in a child process."""
 
 import os
+import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -26,9 +28,12 @@ _BATCHES: Final = (2, 3)
 _SIDES: Final = (64, 96)
 """What free sizes are tried as: multiples of 32, for networks that halve their input five times."""
 _LARGEST: Final = 4096
+_ANYWAY: Final = 8 << 30
+_TIMES: Final = 20
 _MAX_GROWTH: Final = 100
 _SMALL: Final = 1 << 20
 
+_COLOUR: Final = re.compile(r"\x1b\[\d*m")
 _FLOATS: Final = frozenset({"float16", "float32", "float64"})
 _INTEGERS: Final = frozenset({"bool", "int8", "uint8", "int16", "int32", "int64"})
 
@@ -60,12 +65,26 @@ def convert(path: Path, folder: Path) -> Path:
         warnings.simplefilter("ignore")  # tracing tells of every constant
         try:
             clean_archive(archive, copy)
+            _bound_memory(copy.stat().st_size)
             model = _load(archive.name, copy)
         finally:
             copy.unlink(missing_ok=True)
         os.dup2(2, 1)  # exporters print whole graphs, and this process is one of its own
         _export(archive.name, _network(archive.name, model), folder / MODEL_FILE)
     return folder / MODEL_FILE
+
+
+def _bound_memory(size: int) -> None:
+    """Let this process have memory for models of some gigabytes, and as much more as its file tells that it needs.
+
+    A layer of any size is a number in config.json, and is filled with random values before the weights are looked at.
+    """
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on every system
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = _ANYWAY + _TIMES * size
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
 
 
 def _load(file: str, copy: Path) -> Any:
@@ -75,10 +94,13 @@ def _load(file: str, copy: Path) -> Any:
     try:
         _check_weights(file, copy)
         model = keras.saving.load_model(str(copy), compile=False, safe_mode=True)
-    except (BadModelError, MemoryError):
+    except BadModelError:
         raise
     except Exception as error:
-        message = f"{file} cannot be loaded by Keras {keras.__version__}: {_first_line(error)}"
+        told = _first_line(error)
+        if isinstance(error, MemoryError) or "allocate memory" in told:
+            told = f"it asks for much more memory than {copy.stat().st_size} bytes of weights need"
+        message = f"{file} cannot be loaded by Keras {keras.__version__}: {told}"
         raise BadModelError(message) from error
     if not isinstance(model, keras.Model) or not model.built:
         message = f"{file} has no inputs: begin the model with keras.Input, and save it anew"
@@ -291,5 +313,8 @@ def _sample(
     return sample
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _first_line(error: BaseException) -> str:
+    """Return what an error says that was behind all others, without colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _COLOUR.sub("", next(iter(str(error).strip().splitlines()), type(error).__name__))
