@@ -123,7 +123,7 @@ _ENCRYPTED: Final = 1
 _BLOCK: Final = 1 << 20
 _SHOWN: Final = 3
 _MAX_NAME: Final = 80
-_DAMAGE: Final = (*(zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, NotImplementedError),)
+_DAMAGE: Final = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError)
 
 
 def is_archive(path: Path) -> bool:
@@ -151,7 +151,7 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_members(path.name, archive)
             metadata = json.loads(archive.read(METADATA))
-    except (*_DAMAGE, RecursionError) as error:
+    except _DAMAGE as error:
         message = f"{path.name} is no model of Keras (model.save('model.keras')), or is damaged: {error}"
         raise BadModelError(message) from error
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
@@ -185,7 +185,7 @@ def clean_archive(path: Path, target: Path) -> None:
             with archive.open(WEIGHTS) as source, copy.open(WEIGHTS, "w", force_zip64=True) as sink:
                 while block := source.read(_BLOCK):
                     sink.write(block)
-    except (*_DAMAGE, RecursionError) as error:
+    except _DAMAGE as error:
         message = f"{path.name} is damaged: {error}"
         raise BadModelError(message) from error
 

@@ -41,8 +41,9 @@ Array = npt.NDArray[Any]
 
 
 def archive_in(path: Path) -> Path:
-    """Return the archive that a source is or holds."""
-    return path if path.is_file() else next(file for file in path.rglob(f"*{SUFFIX}") if file.is_file())
+    """Return the archive that a source is or holds: by its name, or the only file."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return min(files, key=lambda file: file.suffix != SUFFIX)
 
 
 def convert(path: Path, folder: Path) -> Path:

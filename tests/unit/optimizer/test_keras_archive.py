@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from skerry.api.types import ModelFormat
-from skerry.optimizer import conversion, detect
+from skerry.optimizer import conversion, detect, keras_source
 from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
 from skerry.optimizer.keras_archive import CLASSES, CONFIG, METADATA, WEIGHTS, check_archive, clean_archive
 from skerry.optimizer.toolshed import Toolshed
@@ -61,6 +61,16 @@ def test_it_is_known_by_what_it_holds(tmp_path: Path) -> None:
     (folder / "model.onnx").touch()
     assert conversion.wanted(folder, ModelFormat.AUTO) is None
     assert conversion.wanted(folder, ModelFormat.KERAS) is ModelFormat.KERAS
+
+
+def test_the_archive_is_found_in_its_folder(tmp_path: Path) -> None:
+    model = archive(tmp_path / "model")
+    assert keras_source.archive_in(model) == model
+    assert conversion.wanted(tmp_path, ModelFormat.AUTO) is ModelFormat.KERAS
+    assert keras_source.archive_in(tmp_path) == model
+    (tmp_path / "a.txt").touch()
+    named = archive(tmp_path / "b.keras")
+    assert keras_source.archive_in(tmp_path) == named
 
 
 def test_other_archives_are_none_of_keras(tmp_path: Path) -> None:
@@ -138,6 +148,8 @@ def evil(config: Any, **changes: Any) -> Described:
         (evil("system", module="os"), "needs system of os"),
         (evil("get", module="keras.activations"), "needs get of keras.activations"),
         (evil({"a": 1}, module="builtins"), "of builtins: only layers"),
+        (evil("relu", module="mine"), "needs relu of mine"),
+        (described("__numpy__", "mine"), "needs __numpy__ of mine"),
         (evil("relu", module="builtins", registered_name="mine>relu"), "registered as mine>relu"),
         (described("__typespec__", "tensorflow"), "needs __typespec__ of tensorflow"),
         ({"class_name": ["Dense"], "config": {}}, "only layers that come with Keras"),
