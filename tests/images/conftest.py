@@ -15,8 +15,8 @@ import pytest
 
 from devcluster import images
 from devcluster.engine import Engine, engine
-from skerry.optimizer import measure
 from skerry.optimizer.worker import InWorker
+from tests.measuring import measure_little, own_environment
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "examples" / "tiny-llm" / "train.py"
@@ -66,10 +66,8 @@ def open_files() -> Iterator[None]:
 @pytest.fixture
 def quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only: what is tested is not how fast models are."""
-    for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
-        monkeypatch.setattr(measure, name, value)
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)
 
 
 @pytest.fixture(scope="session")
