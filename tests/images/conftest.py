@@ -1,6 +1,8 @@
 """The project's images, built when they have changed, and workers in them."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from devcluster import images
 from devcluster.engine import Engine, engine
 from skerry.optimizer.worker import InWorker
+from tests.measuring import measure_little, own_environment
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "examples" / "tiny-llm" / "train.py"
@@ -38,10 +41,33 @@ class Worker:
     engine: Engine
     container: str
 
+    def made_by(self, script: Path) -> Path:
+        """Run a script in the container, in a folder of its own which is returned."""
+        folder = self.folder / script.stem
+        folder.mkdir()
+        shutil.copy(script, folder)
+        self.engine.run("exec", "--workdir", str(folder), self.container, "python", script.name)
+        return folder
+
     def programs(self) -> list[str]:
         """Return the names of the programs that run in the container, without those that ended unnoticed."""
         look = "grep -L '^State:.Z' /proc/[0-9]*/status 2>/dev/null | xargs sed -n 's/^Name:.//p' 2>/dev/null || true"
         return self.engine.run("exec", self.container, "sh", "-c", look).split()
+
+
+@pytest.fixture(scope="module")
+def open_files() -> Iterator[None]:
+    """Let the worker, which is another user, write into folders that are made here: in a pod both are one."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure for a moment only: what is tested is not how fast models are."""
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """Microsoft Olive and torch really run, in a worker of their image, and all that they make is measured here."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,11 @@ from skerry.optimizer.errors import BadModelError, ConfigurationError
 from skerry.optimizer.pipeline import Surroundings, optimize
 from skerry.optimizer.toolshed import toolshed
 from tests.images.conftest import Worker
-from tests.measuring import measure_little, own_environment
 from tests.unit.optimizer import models
 from tests.unit.optimizer.test_pipeline import NOW, Lines, LocalFiles
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.usefixtures("open_files", "quick_rounds")]
 SCRIPT = Path(__file__).with_name("torch_models.py")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _shared() -> Iterator[None]:
-    """Let the worker, which is another user, write into folders that are made here: in a pod both are one."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +38,7 @@ def work(worker: Worker) -> Path:
 @pytest.fixture(scope="module")
 def made(worker: Worker) -> Path:
     """Folder with models as users of torch have them."""
-    folder = worker.folder / "made"
-    folder.mkdir()
-    shutil.copy(SCRIPT, folder)
-    worker.engine.run("exec", "--workdir", str(folder), worker.container, "python", SCRIPT.name)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_little(monkeypatch)
-    own_environment(monkeypatch)
+    return worker.made_by(SCRIPT)
 
 
 def run(work: Path, name: str, model: Path, data: Path | None, **spec: Any) -> Outcome:

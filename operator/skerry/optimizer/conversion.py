@@ -1,4 +1,4 @@
-"""Source models that become ONNX before anything else is done with them: encoders of Hugging Face, exports of torch.
+"""Source models that become ONNX before anything else is done: encoders of Hugging Face, exports of torch, Keras.
 
 What is untrusted is read as data only. Weights come as SafeTensors, or as tensors of an export, which torch loads
 without running a pickle's code. The program of an export is JSON with names of functions and formulas in it, which
@@ -16,7 +16,8 @@ from skerry.accelerators.recipes import book
 from skerry.api.types import ModelFormat
 from skerry.optimizer import child
 from skerry.optimizer.detect import is_network
-from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
+from skerry.optimizer.errors import BadModelError, ConfigurationError
+from skerry.optimizer.keras_archive import SUFFIX, check_archive, is_archive
 from skerry.optimizer.language_source import CONFIG, read_json
 from skerry.optimizer.safetensors_header import read_safetensors
 from skerry.optimizer.toolshed import Toolshed
@@ -51,9 +52,6 @@ _FUNCTIONS: Final = frozenset(
     }
 )
 _STRUCTURES: Final = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
-_KERAS_ADVICE: Final = (
-    "Keras models are not read, no image has Keras; export it: model.export('model.onnx', format='onnx')"
-)
 _ODD: Final = "too little, or something twice"
 _PICKLE_ADVICE: Final = "save the model with save_pretrained(…, safe_serialization=True) or export it to ONNX"
 
@@ -66,18 +64,20 @@ def wanted(path: Path, stated: ModelFormat) -> ModelFormat | None:
         stated: The format that the spec says.
 
     Raises:
-        UnsupportedFormatError: It is a Keras model.
-        BadModelError: It is an encoder without weights that can be loaded safely.
+        UnsupportedFormatError: It is a model of an older Keras.
+        BadModelError: It is an encoder without weights that can be loaded safely, or no archive of Keras though it is
+            called so.
     """
     if is_network(path, stated):
         return None
+    if (archive := _keras_archive(path, stated)) is not None:
+        check_archive(archive)
+        return ModelFormat.KERAS
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         if len(files) == 1 and files[0].name != CONFIG:
             return wanted(files[0], stated)
         return ModelFormat.HUGGING_FACE if (path / CONFIG).is_file() and _is_encoder(path) else None
-    if path.suffix == ".keras" or stated is ModelFormat.KERAS:
-        raise UnsupportedFormatError(_KERAS_ADVICE)
     exported = stated is ModelFormat.TORCH_EXPORT or path.suffix == ".pt2"
     return ModelFormat.TORCH_EXPORT if exported else None
 
@@ -105,10 +105,25 @@ def to_onnx(path: Path, stated: ModelFormat, tools: Toolshed, folder: Path) -> t
             f"cluster, install skerry[optimizer-{groups}])"
         )
         raise ConfigurationError(message)
-    from skerry.optimizer import torch_source  # noqa: PLC0415 - imports nothing heavy here, but names what is called
+    from skerry.optimizer import keras_source, torch_source  # noqa: PLC0415 - nothing heavy, but they need this module
 
-    what = f"converting the {found} model to ONNX"
-    return child.call(what, torch_source.convert, path, found, folder, place=tools.places[here.tool]), ModelFormat.ONNX
+    what, place = f"converting the {found} model to ONNX", tools.places[here.tool]
+    if found is ModelFormat.KERAS:
+        return child.call(what, keras_source.convert, path, folder, place=place), ModelFormat.ONNX
+    return child.call(what, torch_source.convert, path, found, folder, place=place), ModelFormat.ONNX
+
+
+def _keras_archive(path: Path, stated: ModelFormat) -> Path | None:
+    """Return the archive of Keras that a source is or holds, or what the spec says to be one."""
+    if path.is_file():
+        called = stated is ModelFormat.KERAS or path.suffix == SUFFIX
+        return path if called or (stated is ModelFormat.AUTO and is_archive(path)) else None
+    if stated not in {ModelFormat.AUTO, ModelFormat.KERAS}:
+        return None
+    files = [file for file in path.rglob("*") if file.is_file()]
+    called_so = [file for file in files if file.suffix == SUFFIX]
+    others = stated is ModelFormat.AUTO and any(file.suffix == ".safetensors" for file in files)
+    return called_so[0] if len(called_so) == 1 and not others else None
 
 
 def configuration(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Final
 
 from skerry.api.types import ModelFormat
 from skerry.optimizer.errors import BadModelError, UnsupportedFormatError
+from skerry.optimizer.keras_archive import HDF5_MAGIC, SAVE_ANEW
 
 SUPPORTED: Final = "ONNX (.onnx), OpenVINO IR (.xml with .bin) and TFLite (.tflite)"
 _HEAD_BYTES: Final = 512
@@ -17,13 +18,13 @@ _WEIGHTS: Final = frozenset({".safetensors", ".gguf"})
 _OTHER_FORMATS: Final = (
     (0, b"GGUF", "GGUF"),
     (8, b'{"', "SafeTensors"),
-    (0, b"\x89HDF", "Keras (HDF5)"),
-    (0, b"PK\x03\x04", "a zip archive, as PyTorch, Keras and NumPy write them"),
+    (0, b"PK\x03\x04", "a zip archive, as PyTorch and NumPy write them"),
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"\x80\x02", "a Python pickle, as PyTorch writes them"),
     (0, b"\x80\x04", "a Python pickle"),
     (0, b"\x80\x05", "a Python pickle"),
 )
+_SAVED_MODEL: Final = "saved_model.pb"
 _NO_MODELS: Final = (
     (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
     (b"<!doctype html", "an HTML page: the address answers with a page, not with the file"),
@@ -63,6 +64,9 @@ def _main_file(folder: Path) -> Path:
         return mains[0]
     if len(files) == 1:
         return files[0]
+    if any(file.name == _SAVED_MODEL for file in files):
+        message = f"the folder is a SavedModel of TensorFlow, which can hold code and is never loaded: {SAVE_ANEW}"
+        raise UnsupportedFormatError(message)
     shown = mains or files
     names = ", ".join(file.relative_to(folder).as_posix() for file in shown[:_SHOWN_FILES])
     more = f" and {len(shown) - _SHOWN_FILES} more" if len(shown) > _SHOWN_FILES else ""
@@ -83,6 +87,9 @@ def _format_of(path: Path) -> ModelFormat:
             raise BadModelError(message)
     if head[_TFLITE_MAGIC_AT:].startswith(_TFLITE_MAGIC):
         return ModelFormat.TFLITE
+    if head.startswith(HDF5_MAGIC):
+        message = f"{path.name} looks like Keras (HDF5), which can hold code and is never loaded: {SAVE_ANEW}"
+        raise UnsupportedFormatError(message)
     for offset, magic, name in _OTHER_FORMATS:
         if head[offset : offset + len(magic)] == magic:
             message = f"{path.name} looks like {name}; the formats supported now are {SUPPORTED}"

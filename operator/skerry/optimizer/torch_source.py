@@ -114,7 +114,7 @@ def _convert_encoder(folder: Path, target: Path) -> None:
     for sample in samples:
         with torch.no_grad():
             said = plain(*(torch.from_numpy(sample[name]) for name in names))
-        _compare(target, sample, [each.numpy() for each in said])
+        compare(target, sample, [each.numpy() for each in said])
 
 
 def _tokens(
@@ -161,7 +161,7 @@ def _convert_export(path: Path, target: Path) -> None:
     flat = torch.utils._pytree.tree_leaves  # noqa: SLF001 - how torch itself flattens
     names = [value.name for value in made.model.graph.inputs]
     values = [value.numpy() for value in flat((arguments, keywords))]
-    _compare(target, dict(zip(names, values, strict=True)), [value.numpy() for value in flat(said)])
+    compare(target, dict(zip(names, values, strict=True)), [value.numpy() for value in flat(said)])
 
 
 def _like(random: np.random.Generator, value: Any) -> Any:
@@ -177,7 +177,7 @@ def _like(random: np.random.Generator, value: Any) -> Any:
     return torch.from_numpy(random.permutation(array.ravel()).reshape(array.shape))
 
 
-def _compare(model: Path, inputs: Mapping[str, Array], said: Sequence[Array]) -> None:
+def compare(model: Path, inputs: Mapping[str, Array], said: Sequence[Array]) -> None:
     """Run the ONNX model and compare all of its outputs with what torch said.
 
     Raises:

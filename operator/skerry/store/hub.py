@@ -40,6 +40,7 @@ _SAFE: Final = frozenset(
         ".gguf",
         ".onnx",
         ".tflite",
+        ".keras",
         ".xml",
         ".json",
         ".txt",
@@ -52,7 +53,7 @@ _SAFE: Final = frozenset(
 )
 _ONNX_DATA: Final = re.compile(r"\.onnx([._]data(_\d+)?|\.weights)$")
 _FOR_PEOPLE: Final = re.compile(r"(readme|licen[sc]e|notice|copying|use_policy)[^.]*\.txt", re.IGNORECASE)
-_PICKLES: Final = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".keras", ".joblib", ".npy"))
+_PICKLES: Final = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".joblib", ".npy"))
 _SHOWN: Final = 5
 _BAD_TOKEN: Final = "Invalid credentials in Authorization header"  # noqa: S105 - what the hub says then
 

@@ -175,7 +175,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 """Bad models: their bytes, and what the message says."""
 
 FOREIGN: dict[str, tuple[bytes, str]] = {
-    "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(64), r"looks like Keras \(HDF5\); the formats supported now are ONNX"),
+    "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(64), r"looks like Keras \(HDF5\), which can hold code"),
     "GGUF": (b"GGUF\3\0\0\0" + bytes(64), "looks like GGUF"),
     "SafeTensors": (b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "looks like SafeTensors"),
     "PyTorch": (b"PK\x03\x04" + bytes(64), "looks like a zip archive, as PyTorch"),

@@ -10,7 +10,7 @@ import pytest
 
 from skerry.api.types import ModelFormat
 from skerry.optimizer import conversion, torch_source
-from skerry.optimizer.errors import BadModelError, ConfigurationError, UnsupportedFormatError
+from skerry.optimizer.errors import BadModelError, ConfigurationError
 from skerry.optimizer.language_inspection import is_language_model
 from skerry.optimizer.toolshed import Toolshed
 
@@ -79,11 +79,6 @@ def test_what_needs_no_conversion_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.touch()
     assert conversion.to_onnx(path, ModelFormat.AUTO, Toolshed({}), tmp_path) == (path, ModelFormat.AUTO)
-
-
-def test_keras_says_what_to_do() -> None:
-    with pytest.raises(UnsupportedFormatError, match=r"export it: model\.export\('model.onnx', format='onnx'\)"):
-        conversion.wanted(Path("model.keras"), ModelFormat.AUTO)
 
 
 @pytest.mark.parametrize(

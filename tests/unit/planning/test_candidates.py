@@ -195,6 +195,7 @@ PTQ = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
         (ModelFormat.HUGGING_FACE, [Q4], ("llamacpp",)),
         (ModelFormat.HUGGING_FACE, [PTQ], ("olive",)),
         (ModelFormat.TORCH_EXPORT, [], ("olive",)),
+        (ModelFormat.KERAS, [], ("olive",)),
     ],
 )
 def test_a_job_has_the_images_that_its_candidates_may_need(
@@ -209,6 +210,7 @@ def test_a_job_has_the_images_that_its_candidates_may_need(
         ("oci://r/m:1", ModelFormat.AUTO, ModelFormat.AUTO),
         ("oci://r/m:1", ModelFormat.GGUF, ModelFormat.GGUF),
         ("https://h/m.gguf", ModelFormat.AUTO, ModelFormat.GGUF),
+        ("https://h/m.keras", ModelFormat.AUTO, ModelFormat.KERAS),
         ("hf://org/name@" + "0" * 40, ModelFormat.AUTO, ModelFormat.HUGGING_FACE),
         ("hf://org/name@" + "0" * 40 + "/model.onnx", ModelFormat.AUTO, ModelFormat.ONNX),
     ],

@@ -43,6 +43,7 @@ def hub() -> Iterator[FakeHub]:
                 "onnx/model.onnx": MODEL,
                 "onnx/model.onnx_data": b"weights",
                 "onnx/other.onnx": b"2",
+                "model.keras": b"PK",
                 "openvino/model.xml": b"<net/>",
                 "openvino/model.bin": b"raw weights",
                 "openvino/labels ü+%20.txt": b"odd",
@@ -92,6 +93,7 @@ def test_a_repository_without_what_can_run_code(hub: FakeHub, get: Get) -> None:
         "onnx/model.onnx",
         "onnx/model.onnx_data",
         "onnx/other.onnx",
+        "model.keras",
         "openvino/model.xml",
         "openvino/model.bin",
         "openvino/labels ü+%20.txt",
@@ -242,7 +244,7 @@ def test_a_rate_limit_beyond_our_patience(hub: FakeHub, get: Get) -> None:
 
 
 def test_too_much_is_refused_before_it_is_fetched(hub: FakeHub, get: Get) -> None:
-    with pytest.raises(TooLargeError, match=r"9 files of \d+ bytes are more than .* name one of its folders or files"):
+    with pytest.raises(TooLargeError, match=r"10 files of \d+ bytes are more than .* name one of its folders or files"):
         get(URI, settings=replace(get.settings, max_bytes=1000))
     hub.repositories["org/digits"] = Repository({f"{number}.json": b"" for number in range(1001)})
     with pytest.raises(TooLargeError, match="1001 files"):
