@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import DataFormat, EvaluationMetric, ModelKind
-from skerry.optimizer import backends, boundary, child, data, language_bench, measure
+from skerry.api.types import DataFormat, EvaluationMetric, Metric, ModelKind
+from skerry.optimizer import backends, boundary, child, data, language_bench, measure, streams
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE, Source
 from skerry.optimizer.bench import Subject
@@ -18,6 +18,7 @@ from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language import Surprise
 from skerry.optimizer.language_bench import DEFAULT_PROMPTS, Texts
 from skerry.optimizer.measure import Conditions, LanguageConditions
+from skerry.optimizer.streams import NOT_MEASURED
 from skerry.optimizer.trial import BASELINE, Baseline, Ground
 from skerry.optimizer.trials import Inputs
 
@@ -118,9 +119,10 @@ def measured_baseline(
         boundary.check_source(source, inputs.roots)
     device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
     subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
+    what = "running the unoptimized model"
     try:
         starts = measure.starts(subject, shared.conditions, place=place)
-        bench = stack.enter_context(shared.conditions.open("running the unoptimized model", subject, place))
+        bench = stack.enter_context(shared.conditions.open(what, subject, place))
         outputs = measure.outputs(bench, shared.evaluation) if shared.evaluation is not None else None
         surprises = [bench.call("surprise", part) for part in shared.texts.parts] if shared.texts else []
         timings = measure.alone(bench)
@@ -132,7 +134,12 @@ def measured_baseline(
         raise BadModelError(message) from error
     scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(surprises)
     size = shared.inspected.facts.size_bytes
-    return bench, Baseline(subject, starts, timings, scored, outputs, size, surprises, source)
+    several = NOT_MEASURED
+    if source.kind is not ModelKind.LANGUAGE:
+        several = streams.of_baseline(bench, inputs.threads, timings.value(Metric.LATENCY_P50))
+        if not bench.alive:
+            bench = stack.enter_context(shared.conditions.open(what, subject, place))
+    return bench, Baseline(subject, starts, timings, scored, outputs, size, surprises, source, several)
 
 
 def _prepared(source: Source, place: Place, folder: Path) -> Source:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.optimizer import measure
+from skerry.optimizer import measure, streams
 from tests.unit.optimizer import models
 
 
@@ -45,6 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MAX_ROUNDS", 2)
     monkeypatch.setattr(measure, "MIN_ROUNDS", 1)
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.005)
+    monkeypatch.setattr(streams, "SECONDS", 0.01)
 
 
 @pytest.fixture(autouse=True)
