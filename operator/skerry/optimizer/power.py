@@ -170,9 +170,14 @@ class Sampling:
 
 def counter(root: Path) -> Sampling | None:
     """Return the counter of a board with such sensors, or None."""
-    rails = [rail for folder in sorted(root.glob("class/hwmon/hwmon*")) for rail in _rails(folder) if _readable(rail)]
-    whole = [rail for rail in rails if rail.name in _WHOLE]
-    return Sampling(PowerCounter(whole or rails)) if rails else None
+    found = rails(root)
+    return Sampling(PowerCounter(found)) if found else None
+
+
+def rails(root: Path) -> list[Rail]:
+    """Return the rails that count and can be read."""
+    found = [rail for folder in sorted(root.glob("class/hwmon/hwmon*")) for rail in _rails(folder) if _readable(rail)]
+    return [rail for rail in found if rail.name in _WHOLE] or found
 
 
 def _rails(folder: Path) -> Iterator[Rail]:

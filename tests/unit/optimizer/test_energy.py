@@ -151,12 +151,6 @@ def test_energy_is_compared_only_where_the_same_counters_counted() -> None:
     assert changing.counters == ()
 
 
-def board(root: Path) -> power.Sampling:
-    found = power.counter(root)
-    assert found is not None
-    return found
-
-
 def ina3221(root: Path, folder: str, **rails: tuple[int, int]) -> Path:
     """Write an INA3221 with up to three rails: millivolts and milliamperes; and what it shows besides."""
     path = write(root, f"hwmon/{folder}", name="ina3221", in4_input=10, curr4_input=9999, in7_label="sum of shunt")
@@ -175,8 +169,7 @@ def test_rails_of_a_board_are_added_up(tmp_path: Path) -> None:
     write(tmp_path, "hwmon/hwmon3", name="acpitz", power1_input=10**9)
     (counter,) = energy.counters(tmp_path)
     assert counter.name == "ina3221 VDD_GPU_SOC + ina3221 VDD_CPU_CV + ina3221 VDDQ"
-    rails = [rail for folder in ("hwmon1", "hwmon2") for rail in power._rails(tmp_path / "class/hwmon" / folder)]  # noqa: SLF001
-    assert [rail.watts() for rail in rails] == pytest.approx([3.8, 1.9, 0.05])
+    assert [rail.watts() for rail in power.rails(tmp_path)] == pytest.approx([3.8, 1.9, 0.05])
 
 
 def test_the_rail_of_the_whole_board_counts_alone(tmp_path: Path) -> None:
@@ -186,7 +179,7 @@ def test_the_rail_of_the_whole_board_counts_alone(tmp_path: Path) -> None:
 
 def test_chips_of_one_rail_tell_its_power(tmp_path: Path) -> None:
     write(tmp_path, "hwmon/hwmon0", name="ina226", in0_input=2, in1_input=12_000, curr1_input=1, power1_input=2_500_000)
-    (rail,) = power._rails(tmp_path / "class/hwmon/hwmon0")  # noqa: SLF001
+    (rail,) = power.rails(tmp_path)
     assert (rail.name, rail.watts()) == ("hwmon0", 2.5)
 
 
