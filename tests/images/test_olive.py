@@ -56,10 +56,11 @@ def made(worker: Worker) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from skerry.optimizer import measure  # noqa: PLC0415 - after the plugins
+    from skerry.optimizer import measure, streams  # noqa: PLC0415 - after the plugins
 
     for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
         monkeypatch.setattr(measure, name, value)
+    monkeypatch.setattr(streams, "SECONDS", 0.01)
     for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 

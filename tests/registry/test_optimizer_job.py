@@ -11,7 +11,7 @@ from skerry.api.artifact import VariantFacts
 from skerry.api.jobcontract import ExitCode
 from skerry.api.reasons import JobReason
 from skerry.cli.main import run as cli
-from skerry.optimizer import measure
+from skerry.optimizer import measure, streams
 from skerry.optimizer.job import LineReporter, run
 from skerry.optimizer.report import Report
 from skerry.store import image
@@ -50,6 +50,7 @@ def test_from_the_registry_into_the_registry(
     registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.005)
+    monkeypatch.setattr(streams, "SECONDS", 0.01)
     for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")
     images, labels = models.digits()

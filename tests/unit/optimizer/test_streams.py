@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,9 @@ from skerry.api.types import Framework
 from skerry.optimizer import bench as bench_module
 from skerry.optimizer import headroom, measure, streams
 from skerry.optimizer.backends import runner
-from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, OwnStreams
+from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, OwnStreams, Session
 from skerry.optimizer.bench import Bench, Subject
-from skerry.optimizer.child import Remote
+from skerry.optimizer.child import HERE, Remote
 from skerry.optimizer.data import Sample
 from skerry.optimizer.errors import ChildDiedError, OptimizationError, OutOfMemoryError
 from skerry.optimizer.flow import Flow, flow
@@ -200,7 +201,7 @@ def test_real_runtimes_run_real_streams(framework: Framework, classifier: Path, 
     images, _ = models.digits()
     path = model_for(framework, classifier, tmp_path)
     conditions = measure.Conditions([{"image": images[:1]}], measure.write_warm_model(tmp_path / "warm"))
-    with conditions.open("running", subject(path, framework, 2), measure.HERE) as running:
+    with conditions.open("running", subject(path, framework, 2), HERE) as running:
         alone = streams.of_baseline(running, 2, 10.0)
         beside = streams.of_candidate((running, running), alone.figures, 2, 10.0, np.random.default_rng(1))
     for found in (alone, beside):
@@ -217,20 +218,14 @@ def test_streams_say_what_one_says(framework: Framework, classifier: Path, tmp_p
     assert isinstance(tool, OwnStreams)
     arguments = (loaded.model, loaded.settings, loaded.threads, loaded.device)
     one, several = tool.load(*arguments), tool.streams(*arguments, count)
-    said: list[list[Any]] = [[] for _ in several]
-    threads = [
-        threading.Thread(
-            target=lambda place=place: said[place].extend(several[place].infer({"image": it[None]}) for it in images)
-        )
-        for place in range(count)
-    ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(PATIENCE)
-    wanted = np.concatenate([one.infer({"image": it[None]}) for it in images])
-    for each in said:
-        np.testing.assert_allclose(np.concatenate(each), wanted, rtol=1e-4, atol=1e-5)
+
+    def said(session: Session) -> Any:
+        return np.concatenate([session.infer({"image": image[None]}) for image in images])
+
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(said, several))
+    for answer in answers:
+        np.testing.assert_allclose(answer, said(one), rtol=1e-4, atol=1e-5)
 
 
 def test_openvino_divides_its_threads_among_streams(classifier: Path) -> None:
