@@ -20,10 +20,11 @@ METHOD: Final = (
     "first inference, files in the page cache): the median of fresh starts; the interval spans the ratios of all "
     "starts, the spread all starts. Throughput at several streams (the metric Throughput is that of one): after the "
     "rounds, inferences in one stream and in as many as there are threads, two to four, each a loop in a thread of its "
-    "own, which share the threads of the one; turns of an eighth of a second, at least two and at least an inference "
-    "each; the figure is the baseline's times the median ratio within turns, its interval spans the ratios of all "
-    "turns. EnergyPerInference: by the counters that are named, of whole packages, boards or GPUs. Accuracy: of the "
-    "first output, on the same samples as the baseline, with the 95 % interval of the paired difference."
+    "own, which share the threads of the one; sixteen turns in a second, fewer of slow models; the half of the turns "
+    "counts that waited least for a CPU; the figure is the baseline's times the median ratio within turns, its "
+    "interval spans these ratios. EnergyPerInference: by the counters that are named, of whole packages, boards or "
+    "GPUs. Accuracy: of the first output, on the same samples as the baseline, with the 95 % interval of the paired "
+    "difference."
 )
 
 

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from skerry.optimizer import measure
 from skerry.optimizer.child import Remote, summary
 from skerry.optimizer.errors import OptimizationError
 from skerry.optimizer.flow import Flow
 from skerry.optimizer.report import StreamThroughput
 
-TURNS: Final = 8
+TURNS: Final = 16
 SECONDS: Final = 1.0
 """How long one subject is measured with one number of streams, over all turns."""
 FEWEST: Final = 2
@@ -27,7 +28,7 @@ MOST: Final = 4
 _SLOWEST_MILLISECONDS: Final = 1000.0
 
 Flows = Mapping[int, Sequence[Sequence[Flow]]]
-"""For each number of streams, the turns of each subject."""
+"""For each number of streams, the turns of each subject that count."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,13 @@ def _flows(benches: Sequence[Remote[Any]], threads: int, milliseconds: float, ra
             for count in wanted:
                 for which in random.permutation(len(benches)):
                     flows[count][which].append(benches[which].call("flow", count, SECONDS / number))
-    return flows
+    return {count: _calmer(taken) for count, taken in flows.items()}
+
+
+def _calmer(taken: Sequence[Sequence[Flow]]) -> Sequence[Sequence[Flow]]:
+    """Return the turns in which subjects waited least for a CPU, as `measure` picks rounds."""
+    picked = measure.calmer([max(flow.waited for flow in turn) for turn in zip(*taken, strict=True)])
+    return [[flows[index] for index in picked] for flows in taken]
 
 
 def _close(bench: Remote[Any]) -> None:

@@ -74,12 +74,13 @@ def test_a_stream_runs_samples_in_turn_until_its_time_is_over() -> None:
     model = Counting()
     found = flow([model], [{"x": np.array(each)} for each in (0.0, 1.0, 2.0)], 4.0, model.clock)
     assert model.seen == [0.0, 1.0, 2.0, 0.0]
-    assert found == Flow((4,), (4.0,))
-    assert found.per_second == 1.0
+    assert (found.inferences, found.seconds, found.per_second) == ((4,), (4.0,), 1.0)
+    assert found.waited >= 0.0
 
 
 def test_what_streams_do_is_added_up() -> None:
     assert Flow((10, 20), (1.0, 4.0)).per_second == 15.0
+    assert Flow((10, 20), (1.0, 4.0), 0.5).waited == 0.1
 
 
 def test_a_failure_in_a_stream_is_the_flow_s() -> None:
@@ -92,15 +93,22 @@ def test_as_many_streams_as_threads_within_bounds(threads: int, wanted: int) -> 
     assert streams.counts(threads) == (1, wanted)
 
 
-@pytest.mark.parametrize(("milliseconds", "wanted"), [(0.1, 8), (100.0, 8), (250.0, 4), (1000.0, 2), (9000.0, 2)])
+@pytest.mark.parametrize(("milliseconds", "wanted"), [(0.1, 16), (62.5, 16), (250.0, 4), (1000.0, 2), (9000.0, 2)])
 def test_slow_models_get_fewer_turns(milliseconds: float, wanted: int) -> None:
     assert streams.turns(milliseconds) == wanted
+
+
+def test_turns_in_which_neighbours_were_busy_do_not_count() -> None:
+    baseline = Process(*[{1: 100.0, 2: 100.0}] * 3, {1: 1.0, 2: 1.0}, waits=(0.0, 0.0, 0.0, 0.5))
+    found = of_candidate(baseline, Process({1: 100.0, 2: 100.0}), REFERENCE)
+    assert [(each.low, each.high) for each in found.figures] == [(50.0, 50.0), (80.0, 80.0)]
 
 
 class Process:
     """Stands for a process with a model: so many inferences a second with one stream and with several."""
 
-    def __init__(self, *speeds: dict[int, float], dies: bool = False) -> None:
+    def __init__(self, *speeds: dict[int, float], dies: bool = False, waits: Sequence[float] = (0.0,)) -> None:
+        self._waits = waits
         self.alive = True
         self.opened: list[int] = []
         self.taken: list[tuple[int, float]] = []
@@ -126,7 +134,7 @@ class Process:
         turn = sum(before == count for before, _ in self.taken)
         self.taken.append((count, seconds))
         speed = self._speeds[turn % len(self._speeds)][count]
-        return Flow((int(speed),) + (0,) * (count - 1), (1.0,) * count)
+        return Flow((int(speed),) + (0,) * (count - 1), (1.0,) * count, self._waits[turn % len(self._waits)])
 
 
 def remote(process: Process) -> Remote[Bench]:
@@ -153,7 +161,7 @@ def test_the_ratio_within_turns_counts() -> None:
         (1, 100.0, 100.0, 100.0, 50.0),
         (2, pytest.approx(80.0 * 1.55), pytest.approx(80.0 * 1.5), pytest.approx(80.0 * 1.6), 80.0),
     ]
-    assert (found.figures[0].runs, found.figures[0].turns) == (4 * 200 + 4 * 100, streams.TURNS)
+    assert (found.figures[0].runs, found.figures[0].turns) == (4 * 200 + 4 * 100, streams.TURNS / 2)
     assert baseline.opened == candidate.opened == []
     seconds = [sum(took for count, took in candidate.taken if count == streamed) for streamed in (1, 2)]
     assert seconds == [pytest.approx(streams.SECONDS)] * 2
@@ -197,6 +205,7 @@ def model_for(framework: Framework, classifier: Path, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("quick")
 def test_real_runtimes_run_real_streams(framework: Framework, classifier: Path, tmp_path: Path) -> None:
     images, _ = models.digits()
     path = model_for(framework, classifier, tmp_path)
