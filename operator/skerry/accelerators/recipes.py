@@ -19,6 +19,16 @@ from skerry.api.types import Framework, ModelFormat, ModelKind, Precision, Techn
 MAIN_GROUP: Final = "openvino"
 """The group whose image runs the search itself; others join it as workers."""
 
+REFERENCE: Final = {
+    ModelFormat.ONNX: Framework.ONNX_RUNTIME,
+    ModelFormat.OPENVINO: Framework.OPENVINO,
+    ModelFormat.HUGGING_FACE: Framework.LLAMA_CPP,
+    ModelFormat.SAFETENSORS: Framework.LLAMA_CPP,
+    ModelFormat.GGUF: Framework.LLAMA_CPP,
+    ModelFormat.TFLITE: Framework.LITERT,
+}
+"""The framework in which a source model of a format is the baseline."""
+
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 Options = dict[str, Annotated[str, Field(max_length=256)]]
 Way = tuple[Framework, Precision, Technique]

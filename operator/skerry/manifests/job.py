@@ -76,7 +76,7 @@ def optimization_job(
         tools: Groups of further tools that it may need; each has an image in the settings.
     """
     metadata = optimization["metadata"]
-    name, namespace = metadata["name"], metadata["namespace"]
+    name = metadata["name"]
     model = metadata.get("labels", {}).get(labels.MODEL, name)
     wanted = spec.optimization
     shown = {
@@ -90,7 +90,12 @@ def optimization_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "namespace": namespace, "labels": shown, "ownerReferences": [owner(optimization)]},
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": shown,
+            "ownerReferences": [owner(optimization)],
+        },
         "spec": {
             "suspend": spec.suspend,
             "backoffLimit": RETRIES,
@@ -120,7 +125,7 @@ def optimization_job(
                     "nodeSelector": selector,
                     "tolerations": tolerations(wanted.tolerations),
                     **_workers(spec, settings, tools),
-                    "containers": [_container(name, namespace, model, spec, settings, entry, tools)],
+                    "containers": [_container(metadata, model, spec, settings, entry, tools)],
                     "volumes": _volumes(name, spec, settings),
                     **image_pull_secrets(settings.image_pull_secrets),
                 },
@@ -177,8 +182,7 @@ def _mirror(settings: InstallationSettings) -> dict[str, str]:
 
 
 def _container(
-    name: str,
-    namespace: str,
+    metadata: Document,
     model: str,
     spec: OptimizationJobSpec,
     settings: InstallationSettings,
@@ -186,14 +190,15 @@ def _container(
     tools: Sequence[str],
 ) -> Document:
     registry = settings.registry
-    path = repository(namespace, model, registry.prefix)
+    path = repository(metadata["namespace"], model, registry.prefix)
     values = {
         contract.ENV_SPEC: json.dumps(_inputs(spec), separators=(",", ":"), sort_keys=True),
         contract.ENV_ACCELERATOR: json.dumps(entry.wire(), separators=(",", ":"), sort_keys=True),
         contract.ENV_MODEL_NAME: model,
         contract.ENV_PUSH_REPOSITORY: f"{registry.push}/{path}",
         contract.ENV_PULL_REPOSITORY: f"{registry.pull}/{path}",
-        contract.ENV_TAG: name,
+        contract.ENV_TAG: metadata["name"],
+        contract.ENV_RUN: metadata["uid"],
         contract.ENV_INSECURE_REGISTRIES: ",".join(registry.insecure),
         contract.ENV_ALLOW_HTTP: str(settings.allow_http).lower(),
         **trust(settings),

@@ -324,6 +324,36 @@ class Remote(Generic[T]):
         self._child.close(patience=0.0)
 
 
+class Standing(Generic[T]):
+    """An object in a process of its own that is started anew when that process died; a context manager.
+
+    A candidate that exhausts the memory of a container takes every process in it along.
+    """
+
+    def __init__(self, start: Callable[[], Remote[T]]) -> None:
+        """Start it."""
+        self._start = start
+        self.remote = start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remote.close()
+
+    def renew(self) -> bool:
+        """Start it anew if its process died; return whether it did.
+
+        Raises:
+            OptimizationError: It cannot be started.
+        """
+        if self.remote.alive:
+            return False
+        self.remote.close()
+        self.remote = self._start()
+        return True
+
+
 def prepare_environment(work: Path, threads: int) -> None:
     """Set what child processes inherit: no telemetry, temporary files in the work folder, a number of threads."""
     scratch = work / "tmp"

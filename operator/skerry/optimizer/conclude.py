@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from skerry.accelerators.recipes import Need
 from skerry.api.artifact import FACTS_FILE, Provenance, StreamFigure, VariantFacts
 from skerry.api.jobcontract import ChosenVariant
 from skerry.api.machines import architecture
@@ -35,7 +36,7 @@ from skerry.optimizer.redaction import public_spec
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
 from skerry.optimizer.streams import Streams
-from skerry.optimizer.trial import BASELINE, Tried, baseline_measurements, baseline_result, decimal
+from skerry.optimizer.trial import BASELINE, Baseline, Tried, baseline_measurements, baseline_result, decimal
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
 from skerry.planning.pareto import Point, choose, pareto
 from skerry.version import version
@@ -206,18 +207,18 @@ def _requires(inputs: Inputs, execution: str, elsewhere: str = "") -> Requiremen
     return Requirements(architecture=architecture(), cpu_features=wanted)
 
 
-def _provenance(
-    inputs: Inputs, origin: Origin, now: datetime, tools: dict[str, str], options: dict[str, str]
-) -> Provenance:
+def _provenance(inputs: Inputs, origin: Origin, now: datetime, winner: Tried | None = None) -> Provenance:
+    calibrated = winner is not None and Need.CALIBRATION in winner.planned.recipe.needs
     data = origin.calibration or origin.evaluation  # a part of the latter, where there is nothing of its own
+    made = winner.made if winner is not None else None
     return Provenance(
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
         created_at=now,
         skerry_version=version(),
-        tools=tools,
-        options=options,
-        calibration_sha256=data[1] if data else None,
+        tools=dict(made.tools) if made else {},
+        options=dict(winner.planned.request.options) if winner else {},
+        calibration_sha256=data[1] if data and calibrated else None,
         evaluation_sha256=origin.evaluation[1] if origin.evaluation else None,
         host=_host(inputs, origin),
     )
@@ -248,7 +249,7 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
         streams=_stream_figures(winner.streams),
-        provenance=_provenance(inputs, origin, now, dict(made.tools), dict(winner.planned.request.options)),
+        provenance=_provenance(inputs, origin, now, winner),
     )
 
 
@@ -289,7 +290,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         evaluation_metric=found.ground.metric,
         metrics=baseline_result(found.baseline, found.ground).metrics,
         streams=_stream_figures(found.baseline.streams),
-        provenance=_provenance(inputs, origin, now, {}, {}),
+        provenance=_provenance(inputs, origin, now),
     )
 
 
@@ -360,8 +361,21 @@ def _data_report(samples: Samples, where: tuple[str, str], remark: str) -> DataR
     return DataReport(uri=uri, sha256=sha256, samples=len(samples), distribution=distribution(samples), remark=remark)
 
 
+def _text_report(parts: Sequence[str], baseline: Baseline, where: tuple[str, str], *, held_out: bool) -> DataReport:
+    """Return what there is to say of text: its samples are the windows that are scored."""
+    scored, whole = (sum(map(len, some)) for some in (parts[: len(baseline.surprises)], parts))
+    remark = f"windows of text: {scored:,} characters"
+    if scored < whole:
+        remark += f" of {whole:,}; scoring more would take each candidate too long"
+    if held_out:
+        remark += ", without the first quarter, which calibration used"
+    return DataReport(uri=where[0], sha256=where[1], samples=baseline.samples, remark=remark)
+
+
 def _evaluation_report(found: Found, origin: Origin) -> DataReport | None:
     ground = found.ground
+    if ground.texts is not None and origin.evaluation is not None:
+        return _text_report(ground.texts.parts, found.baseline, origin.evaluation, held_out=ground.held_out)
     if ground.evaluation is None or origin.evaluation is None:
         return None
     remark = "without the samples that calibration used" if ground.held_out else ""
@@ -370,6 +384,9 @@ def _evaluation_report(found: Found, origin: Origin) -> DataReport | None:
 
 def _calibration_report(found: Found, origin: Origin) -> DataReport | None:
     ground, where = found.ground, origin.calibration or origin.evaluation
+    if ground.calibration_text is not None and where is not None:
+        remark = "the first quarter of the evaluation text" if ground.held_out else "all of the text"
+        return DataReport(uri=where[0], sha256=where[1], samples=1, remark=remark)
     if ground.calibration is None or where is None:
         return None
     remark = (

@@ -73,7 +73,7 @@ def death(what: str, exit_code: int | None) -> OptimizationError:
         exit_code: Its exit code, or minus the signal that killed it; None when the worker that it ran in is gone.
     """
     if exit_code is None:
-        return ChildDiedError(
+        return OutOfMemoryError(
             f"{what}: the worker that it ran in ended, most likely because memory ran out; raise the memory limit in "
             "spec.optimization.resources"
         )

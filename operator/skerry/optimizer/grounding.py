@@ -1,18 +1,21 @@
 """What comes before any candidate: the data, and the unoptimized model's own figures."""
 
 import contextlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skerry.accelerators.recipes import REFERENCE
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import DataFormat, EvaluationMetric, Metric, ModelKind
 from skerry.optimizer import backends, boundary, child, data, language_bench, measure, streams
 from skerry.optimizer.accuracy import Scored
-from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, REFERENCE, Source
+from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, Source
 from skerry.optimizer.bench import Subject
-from skerry.optimizer.child import Place, Remote
+from skerry.optimizer.child import Place, Remote, Standing
 from skerry.optimizer.errors import BadDataError, BadModelError, OptimizationError
 from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language import Surprise
@@ -25,6 +28,8 @@ from skerry.optimizer.trials import Inputs
 _CALIBRATION_FILE = "calibration.txt"
 _CALIBRATION_SHARE = 4
 _MEANINGS = frozenset({None, EvaluationMetric.PERPLEXITY})
+TEXT_SECONDS = 1200.0
+"""How long scoring text may take for one model."""
 
 
 def ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Ground:
@@ -105,7 +110,7 @@ def _language_ground(inputs: Inputs, inspected: Inspected, folder: Path) -> Grou
 
 def measured_baseline(
     inputs: Inputs, shared: Ground, stack: contextlib.ExitStack, folder: Path
-) -> tuple[Remote[Any], Baseline]:
+) -> tuple[Standing[Any], Baseline]:
     """Measure the source model in its reference runtime as it is, and keep its process for the rounds to come.
 
     Raises:
@@ -119,12 +124,16 @@ def measured_baseline(
         boundary.check_source(source, inputs.roots)
     device, settings = BASELINE_DEVICE[framework], BASELINE_SETTINGS[framework]
     subject = Subject(BASELINE, framework, source.path, dict(settings), inputs.threads, device)
-    what = "running the unoptimized model"
+
+    def opened() -> Remote[Any]:
+        return shared.conditions.open("running the unoptimized model", subject, place)
+
     try:
         starts = measure.starts(subject, shared.conditions, place=place)
-        bench = stack.enter_context(shared.conditions.open(what, subject, place))
+        standing = stack.enter_context(Standing(opened))
+        bench = standing.remote
         outputs = measure.outputs(bench, shared.evaluation) if shared.evaluation is not None else None
-        surprises = [bench.call("surprise", part) for part in shared.texts.parts] if shared.texts else []
+        scores = surprises(bench, shared.texts.parts) if shared.texts else []
         timings = measure.alone(bench)
         starts.append(bench.call("start"))
     except OptimizationError as error:
@@ -132,14 +141,12 @@ def measured_baseline(
             raise
         message = f"the unoptimized model cannot be run on these inputs: {error}"
         raise BadModelError(message) from error
-    scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(surprises)
+    scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(scores)
     size = shared.inspected.facts.size_bytes
     several = NOT_MEASURED
     if source.kind is not ModelKind.LANGUAGE:
         several = streams.of_baseline(bench, inputs.threads, timings.value(Metric.LATENCY_P50))
-        if not bench.alive:
-            bench = stack.enter_context(shared.conditions.open(what, subject, place))
-    return bench, Baseline(subject, starts, timings, scored, outputs, size, surprises, source, several)
+    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, several)
 
 
 def _prepared(source: Source, place: Place, folder: Path) -> Source:
@@ -148,6 +155,17 @@ def _prepared(source: Source, place: Place, folder: Path) -> Source:
     target.mkdir(parents=True, exist_ok=True)
     framework = REFERENCE[source.format]
     return child.call("converting the unoptimized model", backends.prepare, framework, source, target, place=place)
+
+
+def surprises(bench: Remote[Any], parts: Sequence[str]) -> list[Surprise]:
+    """Return what the text is to the model, part by part, as far as that can be afforded for each candidate as well."""
+    found: list[Surprise] = []
+    started = time.monotonic()
+    for part in parts:
+        found.append(bench.call("surprise", part))
+        if 2 * (time.monotonic() - started) > TEXT_SECONDS:  # the next part is as long as all before it
+            break
+    return found
 
 
 def _perplexity(surprises: list[Surprise]) -> Scored | None:

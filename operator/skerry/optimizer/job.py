@@ -22,6 +22,7 @@ from skerry.api.types import CandidateResult, ModelFacts
 from skerry.optimizer.errors import (
     BadDataError,
     ConfigurationError,
+    DeadlineError,
     OptimizationError,
     OutOfDiskError,
     OutOfMemoryError,
@@ -123,6 +124,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], ExitCode, JobReason], ...]] = (
     (BadDataError, ExitCode.BAD_INPUT, JobReason.BAD_DATA),
     (OutOfMemoryError, ExitCode.BAD_INPUT, JobReason.OUT_OF_MEMORY),
     (OutOfDiskError, ExitCode.BAD_INPUT, JobReason.OUT_OF_DISK),
+    (DeadlineError, ExitCode.BAD_INPUT, JobReason.DEADLINE_EXCEEDED),
     (Exception, ExitCode.BAD_INPUT, JobReason.BAD_MODEL),
 )
 """How errors end the Job; the first that fits counts."""
@@ -174,7 +176,7 @@ def _optimized(environ: Mapping[str, str], reporter: LineReporter) -> JobResult:
         clock=lambda: datetime.now(UTC),
         memory_bytes=_count(environ, contract.ENV_MEMORY_LIMIT),
         catalogue=_catalogue(environ),
-        ledger=transfer.ledger(where, Path(work) / "ledger"),
+        ledger=transfer.ledger(where, Path(work) / "ledger", environ.get(contract.ENV_RUN, "")),
         shared=Path(work) / contract.SHARED_FOLDER,
         tools=toolshed(
             Path(work) / contract.SHARED_FOLDER / contract.WORKERS_FOLDER, _words(environ, contract.ENV_WORKERS)

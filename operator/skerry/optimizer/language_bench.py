@@ -21,9 +21,14 @@ WINDOW: Final = 256
 GENERATED: Final = 24
 _PROMPTS: Final = 8
 _PROMPT_CHARACTERS: Final = 200
-_FEWEST_CHARACTERS: Final = 4000
+_FEWEST_CHARACTERS: Final = 6000
 _MOST_BYTES: Final = 64 << 20
-_PARTS: Final = (8, 4, 2, 1)
+_SHARES: Final = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+_FEWEST_IN_A_PART: Final = 4000
+"""Characters; about 700 tokens, as a token of English has four to six."""
+_LARGE: Final = 8
+_FEWEST_IN_A_SMALL_PART: Final = 32_000
+"""Characters of a part that is less than an eighth: those are for long text, not for many looks at a short one."""
 WARMUP_RUNS: Final = 2
 
 
@@ -33,7 +38,8 @@ class Texts:
     """Text on which language models are measured.
 
     Attributes:
-        parts: The text, cut where an eighth, a quarter and half of it end.
+        parts: The text, cut where an eighth, a quarter and half of it end; a long one in smaller parts before that,
+            each as long as all before it.
         prompts: Beginnings of some passages, which models go on from.
     """
 
@@ -68,9 +74,13 @@ def read_text(path: Path) -> str:
     return text
 
 
+def _fewest(share: int) -> int:
+    return _FEWEST_IN_A_PART if share <= _LARGE else _FEWEST_IN_A_SMALL_PART
+
+
 def texts(text: str) -> Texts:
     """Return a text in parts, and prompts out of it."""
-    ends = [len(text) // share for share in _PARTS]
+    ends = [len(text) // share for share in _SHARES if len(text) // share >= _fewest(share)] or [len(text)]
     parts = tuple(text[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
     step = len(text) // _PROMPTS
     prompts = (text[at : at + _PROMPT_CHARACTERS].strip() for at in range(0, step * _PROMPTS, step))

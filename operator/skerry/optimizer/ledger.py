@@ -3,20 +3,19 @@
 A record is found again by a key of everything that the figures hang on. It has the figures, not the files: when the
 winner's files are not here any more it is made again, which for most tools gives the same bytes, and is measured again
 only where it does not.
+
+That a candidate was begun is written down as well: one that ends the pod each time must not be begun for ever.
 """
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pydantic import Field, ValidationError
 
-from skerry.accelerators.recipes import Tool
 from skerry.api.meta import StatusModel
 from skerry.api.types import CandidateRequest, Metric
 from skerry.optimizer.backends.base import Made
@@ -24,7 +23,10 @@ from skerry.optimizer.report import METHOD, LatencyHistogram, Measurement, Strea
 from skerry.planning.gates import Comparison
 from skerry.version import version
 
-_SUFFIX: Final = ".json"
+_RECORD: Final = ".json"
+_ATTEMPT: Final = ".attempt"
+MOST_ATTEMPTS: Final = 3
+"""How often a candidate is begun without an end: what is evicted with its node has no part in that, once or twice."""
 
 
 class MadeRecord(StatusModel):
@@ -92,6 +94,24 @@ class Record(StatusModel):
         }
 
 
+class Attempt(StatusModel):
+    """A candidate that was begun, and has no record yet."""
+
+    times: int = 0
+    failure: str = Field(default="", description="Why it could not be made or measured, when that is known.")
+
+    def trouble(self) -> str | None:
+        """Return why it is not begun again, or None."""
+        if self.failure:
+            return self.failure
+        if self.times < MOST_ATTEMPTS:
+            return None
+        return (
+            f"it was begun {self.times} times, and each time the Job's pod ended before it was done: evicted, or "
+            "killed for what it took"
+        )
+
+
 def made_record(made: Made) -> MadeRecord:
     """Return what is written down of how a candidate is run."""
     return MadeRecord(
@@ -116,31 +136,33 @@ def comparison_records(found: Mapping[Metric, Comparison]) -> dict[Metric, Compa
     }
 
 
-def key(ground: Mapping[str, Any], request: CandidateRequest, tool: Tool) -> str:
+def key(ground: Mapping[str, Any], request: CandidateRequest, tool: str, versions: Mapping[str, str]) -> str:
     """Return the key of a candidate.
 
     Args:
         ground: What all candidates of a search share, as JSON: digests of model and data, machine, threads.
         request: The candidate.
-        tool: What makes it; the versions of its packages count as far as they are installed here.
+        tool: Name of what makes it.
+        versions: Versions of what the tool consists of, where it runs.
     """
-    versions: dict[str, str] = {}
-    for package in tool.packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     whole = {
         "skerry": version(),
         "method": METHOD,
         "ground": ground,
         "candidate": request.wire(),
-        "tool": tool.tool,
-        "versions": versions,
+        "tool": tool,
+        "versions": dict(versions),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 class Ledger(Protocol):
     """Where records are kept."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is."""
+        ...
 
     def recall(self, wanted: str) -> Record | None:
         """Return the record of a key."""
@@ -150,6 +172,18 @@ class Ledger(Protocol):
         """Write a record down."""
         ...
 
+    def begin(self, wanted: str) -> None:
+        """Write down that a candidate is begun."""
+        ...
+
+    def fail(self, wanted: str, message: str) -> None:
+        """Write down that a candidate failed, and why."""
+        ...
+
+    def trouble(self, wanted: str) -> str | None:
+        """Return why a candidate is not to be begun again, or None."""
+        ...
+
 
 @dataclass
 class FolderLedger:
@@ -157,31 +191,77 @@ class FolderLedger:
 
     Attributes:
         folder: Where they are.
-        published: Is called after each new one.
     """
 
     folder: Path
-    published: Callable[[Path], None] = field(default=lambda _: None)
+    keeps = True
 
     def recall(self, wanted: str) -> Record | None:
         """Return the record of a key; a file that cannot be read counts as none."""
         try:
-            return Record.model_validate_json((self.folder / f"{wanted}{_SUFFIX}").read_bytes())
+            return Record.model_validate_json((self.folder / f"{wanted}{_RECORD}").read_bytes())
         except (OSError, ValidationError):
             return None
 
     def note(self, record: Record) -> None:
         """Write a record down, whole or not at all."""
+        self._write(f"{record.key}{_RECORD}", record)
+        (self.folder / f"{record.key}{_ATTEMPT}").unlink(missing_ok=True)
+
+    def begin(self, wanted: str) -> None:
+        """Do nothing: whoever stopped a search with Ctrl-C means no harm to its candidate."""
+
+    def fail(self, wanted: str, message: str) -> None:
+        """Do nothing: who asks again has perhaps mended it."""
+
+    def trouble(self, wanted: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Return None."""
+        return None
+
+    def _write(self, name: str, what: StatusModel) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{record.key}{_SUFFIX}"
+        path = self.folder / name
         draft = path.with_suffix(".part")
-        draft.write_text(record.model_dump_json(by_alias=True), encoding="utf-8")
+        draft.write_text(what.model_dump_json(by_alias=True), encoding="utf-8")
         draft.rename(path)
-        self.published(self.folder)
+
+
+class AttemptLedger(FolderLedger):
+    """Records as files, and what was begun."""
+
+    def begin(self, wanted: str) -> None:
+        """Count an attempt."""
+        earlier = self._attempt(wanted)
+        self._write(f"{wanted}{_ATTEMPT}", earlier.model_copy(update={"times": earlier.times + 1}))
+
+    def fail(self, wanted: str, message: str) -> None:
+        """Keep why it failed."""
+        self._write(f"{wanted}{_ATTEMPT}", self._attempt(wanted).model_copy(update={"failure": message}))
+
+    def trouble(self, wanted: str) -> str | None:
+        """Return why it is not begun again."""
+        return self._attempt(wanted).trouble()
+
+    def _attempt(self, wanted: str) -> Attempt:
+        try:
+            return Attempt.model_validate_json((self.folder / f"{wanted}{_ATTEMPT}").read_bytes())
+        except (OSError, ValidationError):
+            return Attempt()
+
+    def files(self) -> list[Path]:
+        """Return all that is written down, in the order of the names."""
+        return sorted(path for path in self.folder.glob("*") if path.suffix in {_RECORD, _ATTEMPT})
+
+    @property
+    def measured(self) -> int:
+        """How many records there are."""
+        return len(list(self.folder.glob(f"*{_RECORD}")))
 
 
 class NoLedger:
     """Forgets everything."""
+
+    keeps = False
 
     def recall(self, wanted: str) -> Record | None:  # noqa: ARG002 - the protocol's
         """Return nothing."""
@@ -189,3 +269,13 @@ class NoLedger:
 
     def note(self, record: Record) -> None:
         """Do nothing."""
+
+    def begin(self, wanted: str) -> None:
+        """Do nothing."""
+
+    def fail(self, wanted: str, message: str) -> None:
+        """Do nothing."""
+
+    def trouble(self, wanted: str) -> str | None:  # noqa: ARG002 - the protocol's
+        """Return None."""
+        return None

@@ -71,8 +71,9 @@ def _language(ground: Ground, baseline: Baseline, candidate: Remote[Any]) -> Ite
     if ground.texts is None or baseline.scored is None:
         return
     found = []
-    for number, part in enumerate(ground.texts.parts, start=1):
+    parts = ground.texts.parts[: len(baseline.surprises)]
+    for number, part in enumerate(parts, start=1):
         found.append(candidate.call("surprise", part))
-        z = accuracy.Z95 if number == len(ground.texts.parts) else accuracy.Z999
+        z = accuracy.Z95 if number == len(parts) else accuracy.Z999
         compared = accuracy.compare_perplexity(found, baseline.surprises[:number], z)
         yield Look(scaled(compared, baseline.scored.value), sum(len(each.nll) for each in found))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from skerry.accelerators.recipes import REFERENCE
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts, ModelFormat, Technique
 from skerry.optimizer import boundary, child, conversion, inspection, language_inspection
-from skerry.optimizer.backends.base import REFERENCE
 from skerry.optimizer.child import Place
 from skerry.optimizer.detect import locate
 from skerry.optimizer.errors import ConfigurationError, UnsupportedFormatError
@@ -129,8 +129,8 @@ def _try_all(
     started = time.monotonic()
     tried: list[Tried] = []
     while True:
-        done = [Trial(each.planned, each.made is not None, verdicts_of(each)) for each in tried]
-        decision = decide(plan, done, trials.kind, limits, time.monotonic() - started)
+        done = [_trial(each, trials.source_bytes) for each in tried]
+        decision = decide(plan, done, trials.kind, limits, time.monotonic() - started, inputs.spec.objective)
         planned = decision.candidate
         if planned is None:
             return tried, decision.left_out
@@ -140,12 +140,22 @@ def _try_all(
         progress.tell(Stage.MEASURING, planned.name, attempt.result)
 
 
+def _trial(tried: Tried, source_bytes: int) -> Trial:
+    return Trial(
+        tried.planned,
+        tried.made is not None,
+        verdicts_of(tried),
+        100.0 * tried.size_bytes / source_bytes,
+        tried.point is not None and tried.point.passed,
+    )
+
+
 def _attempt(trials: Trials, planned: matrix.Planned, progress: _Progress, clock: StageClock) -> Tried:
     """Make a candidate and measure it."""
     stage = Stage.QUANTIZING if planned.request.technique in _QUANTIZING else Stage.CONVERTING
     with clock.timed(stage):
         progress.tell(stage, planned.name)
-        attempt = trials.make(planned)
+        attempt = trials.begin(planned)
     if attempt.made is not None:
         with clock.timed(Stage.MEASURING):
             progress.tell(Stage.MEASURING, planned.name)

@@ -1,6 +1,7 @@
 """What crosses the network: fetching the sources and publishing the variant. The only module that knows the store."""
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from skerry.api import artifact
 from skerry.api.artifact import FACTS_FILE, VariantFacts
 from skerry.optimizer.conclude import Outcome
-from skerry.optimizer.ledger import FolderLedger
+from skerry.optimizer.ledger import AttemptLedger, Record
 from skerry.optimizer.rendering.files import report_files
 from skerry.store import fetch as store
 from skerry.store import image, transport
@@ -19,6 +20,7 @@ from skerry.store.references import SCHEME, Reference
 from skerry.store.settings import Credentials, StoreSettings
 
 _PROGRESS = "-progress"
+_RUN = "run"
 _BRIEFLY = 2.0
 """Seconds in which the registry is asked again for what is only a convenience."""
 
@@ -71,46 +73,17 @@ class Transfer:
             notify=self.notify,
         )
 
-    def ledger(self, where: Destination, folder: Path) -> FolderLedger:
-        """Return what an earlier try of this Job measured; it is kept in the registry, whose troubles end nothing.
+    def ledger(self, where: Destination, folder: Path, run: str) -> "RegistryLedger":
+        """Return what an earlier pod of this Job measured, and keep there what this one does.
 
-        As long as it could not be read it is not overwritten either.
+        Args:
+            where: Where variants go.
+            folder: Where records are kept here.
+            run: What tells this Job from one of the same name that was before it.
         """
-        reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
         briefly = replace(self.settings, patience_seconds=min(self.settings.patience_seconds, _BRIEFLY))
-        seen: list[bool] = []
-
-        def read() -> bool:
-            try:
-                image.pull(reference, folder, settings=briefly, credentials=self.write)
-            except NotFoundError:
-                pass
-            except StoreError as error:
-                self.notify(f"what an earlier try measured cannot be read now: {error}")
-                return False
-            seen.append(True)
-            return True
-
-        def publish(records: Path) -> None:
-            if not seen and not read():
-                return
-            documents = [
-                Document(path.name, artifact.RECORD_MEDIA_TYPE, path.read_bytes()) for path in records.glob("*.json")
-            ]
-            with contextlib.suppress(StoreError):
-                image.push_documents(
-                    sorted(documents, key=lambda document: document.name),
-                    reference,
-                    artifact_type=artifact.PROGRESS_ARTIFACT_TYPE,
-                    settings=briefly,
-                    credentials=self.write,
-                    work=folder.parent,
-                )
-
-        if read() and folder.is_dir():
-            kept = len(list(folder.glob("*.json")))
-            self.notify(f"going on after an interruption: {kept} candidates were measured already")
-        return FolderLedger(folder, publish)
+        reference = Reference.parse(f"{where.push_repository}:{where.tag}{_PROGRESS}")
+        return RegistryLedger(folder, reference, run, replace(self, settings=briefly))
 
     def publish(self, outcome: Outcome, where: Destination, work: Path) -> Published:
         """Push the report in all its forms, and the variant when there is one.
@@ -167,3 +140,72 @@ class Transfer:
 
     def _patiently(self, action: Callable[[], str]) -> str:
         return transport.patiently(action, seconds=self.settings.patience_seconds, notify=self.notify)
+
+
+class RegistryLedger(AttemptLedger):
+    """Records that outlive the pod: they are kept in the registry, whose troubles end nothing.
+
+    As long as it could not be read it is not overwritten either. What a Job of the same name wrote, before it was
+    deleted and made anew, does not count: who makes a Job anew wants it measured anew.
+    """
+
+    def __init__(self, folder: Path, reference: Reference, run: str, transfer: Transfer) -> None:
+        """Read what is there."""
+        super().__init__(folder)
+        self._reference = reference
+        self._run = run
+        self._transfer = transfer
+        self._seen = self._read()
+        if self._seen and self.measured:
+            transfer.notify(f"going on after an interruption: {self.measured} candidates were measured already")
+
+    def note(self, record: Record) -> None:
+        """Write a record down."""
+        super().note(record)
+        self._publish()
+
+    def begin(self, wanted: str) -> None:
+        """Count an attempt."""
+        super().begin(wanted)
+        self._publish()
+
+    def fail(self, wanted: str, message: str) -> None:
+        """Keep why a candidate failed."""
+        super().fail(wanted, message)
+        self._publish()
+
+    def _read(self) -> bool:
+        """Bring what is in the registry; return whether it is known now what is there."""
+        transfer, came = self._transfer, self.folder.with_name(f"{self.folder.name}-came")
+        shutil.rmtree(came, ignore_errors=True)
+        try:
+            image.pull(self._reference, came, settings=transfer.settings, credentials=transfer.write)
+        except NotFoundError:
+            return True
+        except StoreError as error:
+            transfer.notify(f"what an earlier try measured cannot be read now: {error}")
+            return False
+        run = came / _RUN
+        if run.is_file() and run.read_text(encoding="utf-8") == self._run:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in AttemptLedger(came).files():
+                if not (self.folder / path.name).exists():
+                    path.rename(self.folder / path.name)
+        shutil.rmtree(came)
+        return True
+
+    def _publish(self) -> None:
+        self._seen = self._seen or self._read()
+        if not self._seen:
+            return
+        documents = [Document(_RUN, "text/plain", self._run.encode())]
+        documents += [Document(path.name, artifact.RECORD_MEDIA_TYPE, path.read_bytes()) for path in self.files()]
+        with contextlib.suppress(StoreError):
+            image.push_documents(
+                documents,
+                self._reference,
+                artifact_type=artifact.PROGRESS_ARTIFACT_TYPE,
+                settings=self._transfer.settings,
+                credentials=self._transfer.write,
+                work=self.folder.parent,
+            )

@@ -20,7 +20,7 @@ from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKin
 from skerry.optimizer import backends, boundary, child, data, ledger, measure, streams
 from skerry.optimizer.backends.base import Made, Work
 from skerry.optimizer.bench import WARMUP_RUNS, Subject
-from skerry.optimizer.child import Remote
+from skerry.optimizer.child import Remote, Standing
 from skerry.optimizer.errors import OptimizationError, OutOfDiskError
 from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.ledger import Ledger, NoLedger, Record
@@ -102,18 +102,24 @@ def native_int8(entry: AcceleratorEntry, cpu: CpuFacts) -> str | None:
 class Trials:
     """Makes candidates and measures each against the baseline."""
 
-    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Remote[Any], folder: Path) -> None:
+    def __init__(self, inputs: Inputs, ground: Ground, baseline: Baseline, bench: Standing[Any], folder: Path) -> None:
         self._inputs = inputs
         self._ground = ground
         self._baseline = baseline
         self._bench = bench
         self._folder = folder
         self._random = np.random.default_rng(measure.SEED)
+        self._versions: dict[str, Mapping[str, str]] = {}
 
     @property
     def kind(self) -> ModelKind:
         """What the model is built of."""
         return self._ground.inspected.source.kind
+
+    @property
+    def source_bytes(self) -> int:
+        """Size of the unoptimized model."""
+        return self._baseline.size_bytes
 
     @property
     def meaning(self) -> EvaluationMetric:
@@ -128,16 +134,34 @@ class Trials:
             "inputs": [shape.wire() for shape in spec.inputs],
             "calibration": spec.calibration.max_samples if spec.calibration else None,
             "metric": self._ground.metric,
-            "accelerator": inputs.entry.name,
-            "device": inputs.entry.devices[planned.request.framework],
+            "accelerator": inputs.entry.wire(),
             "cpu": [inputs.cpu.model, sorted(inputs.cpu.features)],
             "threads": inputs.threads,
         }
-        return ledger.key(shared, planned.request, planned.tool)
+        tool = planned.tool.tool
+        return ledger.key(shared, planned.request, tool, self._versions_of(tool))
+
+    def _versions_of(self, tool: str) -> Mapping[str, str]:
+        """Return what a tool consists of where it runs, which is asked for once, and only when it matters."""
+        inputs = self._inputs
+        if not inputs.ledger.keeps:
+            return {}
+        if tool not in self._versions:
+            place = inputs.tools.places[tool]
+            self._versions[tool] = child.call(f"asking {tool} for its version", backends.versions, tool, place=place)
+        return self._versions[tool]
 
     def recall(self, planned: Planned) -> Tried | None:
-        """Return a candidate that was measured before an interruption, judged by today's gates, without its files."""
-        record = self._inputs.ledger.recall(self._key(planned))
+        """Return a candidate that was measured before an interruption, judged by today's gates, without its files.
+
+        Also one that failed before it, or ended the pod each time that it was begun.
+        """
+        wanted = self._key(planned)
+        record, trouble = self._inputs.ledger.recall(wanted), self._inputs.ledger.trouble(wanted)
+        if record is None and trouble is not None:
+            lost = self._begun(planned)
+            lost.fail(trouble)
+            return lost
         if record is None:
             return None
         tried = self._begun(planned)
@@ -188,11 +212,16 @@ class Trials:
         )
         return Tried(planned, folder, result)
 
+    def begin(self, planned: Planned) -> Tried:
+        """Make a candidate that is to be measured, having written down that it was begun."""
+        self._inputs.ledger.begin(self._key(planned))
+        return self.make(planned)
+
     def make(self, planned: Planned) -> Tried:
         """Make a candidate; when that fails, its result says why and the search goes on.
 
         Raises:
-            OptimizationError: The others could not be made either: the disk is full, or the baseline died.
+            OptimizationError: The others could not be made either: the disk is full, or the baseline runs no more.
         """
         request, ground, inputs = planned.request, self._ground, self._inputs
         tried = self._begun(planned)
@@ -215,8 +244,9 @@ class Trials:
             tried.made = child.call(
                 f"making {planned.name}", backends.make, tool, work, place=inputs.tools.places[tool]
             )
-            tried.size_bytes = folder_size(tried.folder)
-            _check(tried.made, tried.folder)
+            files = boundary.regular_files(tried.folder)
+            tried.size_bytes = sum(path.stat().st_size for path in files.values())
+            _check(tried.made, tried.folder, files)
         tried.seconds = time.monotonic() - started
         return tried
 
@@ -235,6 +265,7 @@ class Trials:
             0 if made.emulated else WARMUP_RUNS,
         )
         place = inputs.tools.running(framework)
+        self._bench.renew()
         with self._failing(tried):
             starts = [] if made.emulated else measure.starts(subject, conditions, place=place)
             what = f"running {planned.name}"
@@ -250,7 +281,7 @@ class Trials:
                 def clear(pair: Pair) -> bool:
                     return settled(compared(pair), gates, ground.meaning)
 
-                pair = None if made.emulated else measure.paired(self._bench, candidate, self._random, clear)
+                pair = None if made.emulated else measure.paired(self._bench.remote, candidate, self._random, clear)
                 found = compared(pair)
                 timings = Timings() if pair is None else pair[1]
                 tried.measurements = measurements(ground, found, timings, starts, tried.samples)
@@ -268,7 +299,7 @@ class Trials:
             return NOT_MEASURED
         slower = max(timings.value(Metric.LATENCY_P50) for timings in pair)
         reference, threads = self._baseline.streams.figures, self._inputs.threads
-        return streams.of_candidate((self._bench, candidate), reference, threads, slower, self._random)
+        return streams.of_candidate((self._bench.remote, candidate), reference, threads, slower, self._random)
 
     def _accuracy(self, candidate: Remote[Any], made: Made) -> tuple[Comparison | None, int]:
         """Return the accuracy, and on how many samples: all, or a first part.
@@ -290,25 +321,35 @@ class Trials:
 
     @contextlib.contextmanager
     def _failing(self, tried: Tried) -> Iterator[None]:
-        """Turn a candidate's failure into its result, unless it ends the search."""
+        """Turn a candidate's failure into its result, and see to the baseline's process, which may have died with it.
+
+        Raises:
+            OptimizationError: The disk is full, or the baseline cannot be started any more.
+        """
         try:
             yield
+        except OutOfDiskError:
+            raise
         except OptimizationError as error:
-            if isinstance(error, OutOfDiskError) or not self._bench.alive:
-                raise
-            tried.fail(str(error))
+            self._lose(tried, str(error))
         except Exception as error:  # noqa: BLE001 - what a process answered may be anything; the others go on
             traceback.print_exc()
-            tried.fail(f"what its process answered cannot be used: {type(error).__name__}: {error}")
+            self._lose(tried, f"what its process answered cannot be used: {type(error).__name__}: {error}")
+
+    def _lose(self, tried: Tried, message: str) -> None:
+        if self._bench.renew():
+            message += "; the unoptimized model's process ended as well, and was started again"
+        tried.fail(message)
+        self._inputs.ledger.fail(self._key(tried.planned), tried.result.message)
 
 
-def _check(made: Made, folder: Path) -> None:
+def _check(made: Made, folder: Path, files: Mapping[str, Path]) -> None:
     """Refuse a candidate whose main file is not one of its files.
 
     Raises:
         OptimizationError: It is not.
     """
-    if made.model_file not in boundary.regular_files(folder) and not (folder / made.model_file).is_dir():
+    if made.model_file not in files and not (folder / made.model_file).is_dir():
         message = f"its tool made no {made.model_file}"
         raise OptimizationError(message)
     if not _SAFE.fullmatch(made.model_file):

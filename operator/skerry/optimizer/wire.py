@@ -16,8 +16,9 @@ import numpy as np
 from skerry.api import types as api
 from skerry.api.meta import ApiModel
 
-_MAX_HEADER: Final = 64 << 20
-_MAX_ARRAY: Final = 64 << 30
+_MAX_HEADER: Final = 8 << 20
+_MAX_ARRAYS: Final = 16 << 30
+"""Most bytes of all arrays of one message; data files may have half as many."""
 _KINDS: Final = frozenset("biufc")
 _TAG: Final = "$"
 _ENUMS: Final = {
@@ -173,7 +174,8 @@ def _array(value: dict[str, Any], arrays: list[np.ndarray[Any, Any]]) -> np.ndar
     count = 1
     for size in shape:
         count *= size
-    if dtype.kind not in _KINDS or min(shape, default=0) < 0 or count * dtype.itemsize > _MAX_ARRAY:
+    whole = count * dtype.itemsize + sum(array.nbytes for array in arrays)
+    if dtype.kind not in _KINDS or min(shape, default=0) < 0 or whole > _MAX_ARRAYS:
         message = f"an array of {dtype} {shape} cannot cross"
         raise WireError(message)
     made = np.empty(shape, dtype)

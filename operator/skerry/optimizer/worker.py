@@ -26,6 +26,10 @@ from skerry.optimizer.wire import Line
 
 ENTRY_PREFIX: Final = "skerry.optimizer."
 _POLL_SECONDS: Final = 0.2
+_PATIENCE_SECONDS: Final = 330.0
+"""A little more than the kubelet waits at the most before it starts a container again that ended badly."""
+_MOST_TOLD: Final = 64
+"""Bytes that a message at the end has at the most."""
 _END: Final = b"\0end"
 _SUFFIX: Final = ".sock"
 
@@ -36,8 +40,15 @@ def socket_of(folder: Path, group: str) -> Path:
 
 
 def listening(folder: Path) -> list[str]:
-    """Return the groups whose workers have a socket in a folder."""
-    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+    """Return the groups whose workers listen in a folder; of one that was killed the socket is left."""
+    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}") if _listens(path))
+
+
+def _listens(path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(path))
+        return True
+    return False
 
 
 class Worker:
@@ -130,7 +141,7 @@ class _Conversation:
         return message
 
     def recv_bytes_into(self, buf: memoryview) -> int:
-        message = self._there.recv_bytes()
+        message = self._there.recv_bytes(max(len(buf), _MOST_TOLD))
         if len(message) != len(buf):  # it died before the bytes that it announced
             self._heed(message)
             return len(message)
@@ -190,7 +201,7 @@ class InWorker:
         patience_seconds: How long to wait for it to listen.
     """
 
-    def __init__(self, folder: Path, group: str, patience_seconds: float = 60.0) -> None:
+    def __init__(self, folder: Path, group: str, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._socket = socket_of(folder, group)
         self._group = group
         self._patience = patience_seconds

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from skerry.accelerators.catalogue import AcceleratorEntry
-from skerry.accelerators.recipes import MAIN_GROUP, Book, Need, Recipe, Recovery, Tool, book
+from skerry.accelerators.recipes import MAIN_GROUP, REFERENCE, Book, Need, Recipe, Recovery, Tool, book
 from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, ModelSource, Precision
 
 LANGUAGE_FORMATS: Final = frozenset({ModelFormat.HUGGING_FACE, ModelFormat.SAFETENSORS, ModelFormat.GGUF})
@@ -201,6 +201,10 @@ def groups(entry: AcceleratorEntry, hint: ModelFormat, requested: Sequence[Candi
     recipes = [known.recipes[way] for way in ways if way in known.recipes]
     if not requested or any(hint not in known.makers[recipe.name].reads for recipe in recipes):
         found += [tool.group for tool in known.tools.values() if hint in tool.converts]
+    runner = known.runner(REFERENCE[hint]) if hint in REFERENCE else None
+    as_it_is = not found or any(hint in known.makers[recipe.name].reads for recipe in recipes)
+    if runner is not None and as_it_is:
+        found.append(runner.group)  # the model itself is measured there, whatever is made of it
     for recipe in recipes:
         maker, runner = known.makers[recipe.name], known.runner(recipe.framework)
         if requested or _tried(maker, likely):

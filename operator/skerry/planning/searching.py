@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from skerry.api.types import Metric, ModelKind, Verdict
+from skerry.api.types import Metric, ModelKind, Objective, Verdict
 from skerry.planning.candidates import Plan, Planned, recoveries
 
 _MINUTE: Final = 60.0
+_MARGIN: Final = 1.25
+"""By how much an estimate of size may be wrong: what would be larger than the smallest by more cannot win."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class Trial:
         planned: The candidate.
         made: Whether it could be made and measured.
         verdicts: What the gates say of each metric.
+        size_percent: Its size in percent of the source model's.
+        passed: Whether it passes all gates.
     """
 
     planned: Planned
     made: bool
     verdicts: Mapping[Metric, Verdict]
+    size_percent: float = 100.0
+    passed: bool = False
 
     @property
     def keeps_accuracy(self) -> bool:
@@ -60,7 +66,14 @@ class Decision:
     left_out: Mapping[str, str]
 
 
-def decide(plan: Plan, done: Sequence[Trial], kind: ModelKind, limits: Limits, elapsed_seconds: float) -> Decision:
+def decide(
+    plan: Plan,
+    done: Sequence[Trial],
+    kind: ModelKind,
+    limits: Limits,
+    elapsed_seconds: float,
+    objective: Objective = Objective.LATENCY_P95,
+) -> Decision:
     """Return what to try next.
 
     Args:
@@ -69,13 +82,16 @@ def decide(plan: Plan, done: Sequence[Trial], kind: ModelKind, limits: Limits, e
         kind: What the model is built of.
         limits: How much may be tried.
         elapsed_seconds: Time since the search began.
+        objective: What decides among those that pass. Only a size is known well enough before anything is made: for
+            any other objective nothing is left out because of it.
     """
     tried = {trial.planned.name: trial for trial in done}
     left_out: dict[str, str] = {}
     for planned in _order(plan, tried, kind):
         if planned.name in tried:
             continue
-        reason = (None if plan.asked else _pointless(planned, done)) or _too_much(limits, len(done), elapsed_seconds)
+        reason = None if plan.asked else _pointless(planned, done) or _larger(planned, done, objective)
+        reason = reason or _too_much(limits, len(done), elapsed_seconds)
         if reason is None:
             return Decision(planned, left_out)
         left_out[planned.name] = reason
@@ -118,6 +134,21 @@ def _pointless(planned: Planned, done: Sequence[Trial]) -> str | None:
     if rescued and keeper is not None:
         return f"{keeper.planned.name} keeps the accuracy: this takes longer to make and could only be slower"
     return None
+
+
+def _larger(planned: Planned, done: Sequence[Trial], objective: Objective) -> str | None:
+    """Return why a candidate cannot win where the smallest is wanted."""
+    passed = [trial for trial in done if trial.passed]
+    if objective is not Objective.ARTIFACT_SIZE or not passed:
+        return None
+    smallest = min(passed, key=lambda trial: trial.size_percent)
+    expected = planned.recipe.estimate.size_percent
+    if expected <= _MARGIN * smallest.size_percent:
+        return None
+    return (
+        f"{smallest.planned.name} passes with {smallest.size_percent:.0f} % of the model's size, which decides; this "
+        f"would have about {expected:.0f} %"
+    )
 
 
 def _too_much(limits: Limits, count: int, elapsed_seconds: float) -> str | None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from skerry.accelerators.catalogue import catalogue
+from skerry.accelerators.recipes import REFERENCE
 from skerry.api.types import CandidateRequest, EvaluationMetric, ModelFormat
 from skerry.optimizer import child
 from skerry.optimizer.backends import maker, runner
-from skerry.optimizer.backends.base import BASELINE_SETTINGS, REFERENCE, Array, Made, Source, Work
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, Array, Made, Source, Work
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadModelError
 from skerry.planning.candidates import from_name, recipe_of

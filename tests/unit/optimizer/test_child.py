@@ -107,6 +107,15 @@ def test_an_object_that_crashes() -> None:
         assert not counter.alive
 
 
+def test_an_object_that_died_is_started_anew() -> None:
+    with child.Standing(lambda: child.Remote("counting", Counter, 5)) as standing:
+        assert not standing.renew()
+        with pytest.raises(ChildDiedError):
+            standing.remote.call("crash")
+        assert standing.renew()
+        assert standing.remote.call("add", 1) == 6
+
+
 def stdout_is_heard() -> bool:
     sys.stdout.write("from the child\n")
     return True

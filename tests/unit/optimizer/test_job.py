@@ -16,7 +16,7 @@ import pytest
 from skerry.api import jobcontract as contract
 from skerry.api.jobcontract import ExitCode, JobResult, Progress, Stage
 from skerry.api.reasons import JobReason
-from skerry.optimizer.errors import OutOfDiskError, OutOfMemoryError
+from skerry.optimizer.errors import DeadlineError, OutOfDiskError, OutOfMemoryError
 from skerry.optimizer.job import LineReporter, failure, run
 from skerry.store.errors import UnreachableError
 from skerry.store.trees import file_sha256
@@ -157,6 +157,7 @@ def test_what_is_retried_and_what_is_not() -> None:
     assert failure(unreachable, Stage.PUBLISHING) == (ExitCode.UNAVAILABLE, JobReason.REGISTRY_UNREACHABLE)
     assert failure(OutOfMemoryError("x"), Stage.MEASURING) == (ExitCode.BAD_INPUT, JobReason.OUT_OF_MEMORY)
     assert failure(OutOfDiskError("x"), Stage.QUANTIZING) == (ExitCode.BAD_INPUT, JobReason.OUT_OF_DISK)
+    assert failure(DeadlineError("x"), Stage.BASELINE) == (ExitCode.BAD_INPUT, JobReason.DEADLINE_EXCEEDED)
 
 
 def start(environ: dict[str, str]) -> "subprocess.Popen[str]":

@@ -9,10 +9,12 @@ import pytest
 
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.types import Verdict
 from skerry.optimizer.backends.base import Made
 from skerry.optimizer.conclude import Outcome
-from skerry.optimizer.ledger import FolderLedger, Record, made_record
+from skerry.optimizer.ledger import MOST_ATTEMPTS, AttemptLedger, FolderLedger, Record, made_record
 from skerry.optimizer.pipeline import Surroundings, optimize
+from tests.unit.optimizer import models
 from tests.unit.optimizer.test_pipeline import AS_GOOD, NOW, OPENVINO, PLAIN, SMALLER, STATIC, Lines, LocalFiles
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -51,9 +53,19 @@ class Counting(Lines):
             self.begun[stage, more["candidate"]] += 1
 
 
-def search(work: Path, model: Path, data: Path, lines: Lines, ledger: Path, **more: Any) -> Outcome:
-    document = {"model": {"uri": str(model)}, "accelerator": "cpu", "evaluation": {"uri": str(data)}, **WANTED, **more}
-    here = Surroundings(work, "node-1", 1, lambda: NOW, ledger=FolderLedger(ledger))
+def search(
+    work: Path,
+    model: Path,
+    data: Path | None,
+    lines: Lines,
+    ledger: Path,
+    kind: type[FolderLedger] = FolderLedger,
+    **more: Any,
+) -> Outcome:
+    document = {"model": {"uri": str(model)}, "accelerator": "cpu", **WANTED, **more}
+    if data is not None:
+        document["evaluation"] = {"uri": str(data)}
+    here = Surroundings(work, "node-1", 1, lambda: NOW, ledger=kind(ledger))
     return optimize(OptimizationJobSpec.model_validate(document), LocalFiles(), lines, here)
 
 
@@ -118,6 +130,29 @@ def test_other_files_are_measured_anew(tmp_path: Path, classifier: Path, labelle
     assert lines.begun[Stage.MEASURING, WINNER] == 1
     assert not lines.begun[Stage.MEASURING, "onnxruntime-fp32"]
     assert outcome.folder is not None
+
+
+def test_what_ends_the_pod_each_time_is_given_up(tmp_path: Path, classifier: Path, labelled: Path) -> None:
+    for number in range(MOST_ATTEMPTS):
+        ends = Interrupting(Stage.MEASURING, WINNER)
+        with pytest.raises(EvictedError):
+            search(tmp_path / str(number), classifier, labelled, ends, tmp_path / "ledger", AttemptLedger)
+    lines = Counting()
+    outcome = search(tmp_path / "last", classifier, labelled, lines, tmp_path / "ledger", AttemptLedger, gates=[])
+    assert not lines.begun[Stage.QUANTIZING, WINNER]
+    given_up = lines.results[WINNER]
+    assert given_up.verdict is Verdict.FAILED
+    assert f"it was begun {MOST_ATTEMPTS} times, and each time the Job's pod ended" in given_up.message
+    assert outcome.chosen is not None
+
+
+def test_what_failed_is_not_begun_again(tmp_path: Path) -> None:
+    source = models.save(tmp_path / "foreign.onnx", models.foreign())
+    search(tmp_path / "one", source, None, Lines(), tmp_path / "ledger", AttemptLedger, candidates=[OPENVINO])
+    lines = Counting()
+    search(tmp_path / "two", source, None, lines, tmp_path / "ledger", AttemptLedger, candidates=[OPENVINO])
+    assert not lines.begun[Stage.CONVERTING, "openvino-fp32"]
+    assert "Inverse" in lines.results["openvino-fp32"].message
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:

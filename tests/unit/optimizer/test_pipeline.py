@@ -15,10 +15,12 @@ from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.reasons import JobReason
 from skerry.api.types import CandidateResult, EvaluationMetric, Framework, Metric, ModelFacts, Verdict
-from skerry.optimizer import child
+from skerry.optimizer import child, measure
 from skerry.optimizer.backends import runner
+from skerry.optimizer.child import Remote
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
+from skerry.optimizer.measure import Pair
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
 from skerry.optimizer.report import Report
 from skerry.store.fetch import Fetched
@@ -188,6 +190,30 @@ def test_a_candidate_that_cannot_be_made_does_not_stop_the_others(tmp_path: Path
     assert failed.verdict is Verdict.FAILED
     assert "Inverse" in failed.message
     assert not failed.metrics
+
+
+def test_a_candidate_that_takes_the_baseline_along_does_not_stop_the_others(
+    tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when memory runs out in a container, and all its processes end."""
+    paired, victims = measure.paired, ["openvino-fp32"]
+
+    def dying(baseline: Remote[Any], *more: Any) -> Pair:
+        if victims:
+            victims.pop()
+            baseline.close()
+        return paired(baseline, *more)
+
+    monkeypatch.setattr(measure, "paired", dying)
+    lines = Lines()
+    outcome = run(tmp_path, classifier, lines, candidates=[OPENVINO, PLAIN], gates=[])
+    failed = lines.results["openvino-fp32"]
+    assert failed.verdict is Verdict.FAILED
+    assert "the unoptimized model's process ended as well, and was started again" in failed.message
+    assert outcome.chosen is not None
+    assert outcome.chosen.name == "onnxruntime-fp32"
+    assert outcome.facts is not None
+    assert outcome.facts.provenance.calibration_sha256 is None
 
 
 def test_an_ir_with_a_free_batch(tmp_path: Path, classifier: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import skerry
 from skerry.optimizer import child
 from skerry.optimizer.data import Samples
 from skerry.optimizer.errors import BadDataError, ChildDiedError, DeadlineError, OptimizationError, OutOfMemoryError
-from skerry.optimizer.worker import InWorker
+from skerry.optimizer.worker import InWorker, listening
 
 CODE = Path(skerry.__file__).parents[1]
 SECONDS = 30.0
@@ -155,7 +156,7 @@ def test_an_answer_that_cannot_cross_ends_the_process(place: InWorker) -> None:
 
 
 def test_only_what_begins_with_the_prefix_is_started(place: InWorker) -> None:
-    with pytest.raises(ChildDiedError):
+    with pytest.raises(OptimizationError, match="leaving: the worker that it ran in ended"):
         child.call("leaving", os.getcwd, place=place)
 
 
@@ -163,6 +164,14 @@ def test_a_worker_that_comes_late_is_waited_for(tmp_path: Path, start: Start) ->
     (tmp_path / "x.sock").touch()  # what an earlier one left behind
     start()
     assert child.call("doubling", doubled, Samples({"x": np.ones(1)}), place=InWorker(tmp_path, "x", SECONDS))
+
+
+def test_a_socket_without_a_worker_is_none(tmp_path: Path, start: Start) -> None:
+    start()
+    assert child.call("doubling", doubled, Samples({"x": np.ones(1)}), place=InWorker(tmp_path, "x", SECONDS))
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "y.sock"))
+    assert listening(tmp_path) == ["x"]
 
 
 def test_a_worker_that_never_comes_is_an_error(tmp_path: Path) -> None:
@@ -193,6 +202,6 @@ def test_when_the_worker_is_gone_that_is_told(tmp_path: Path, start: Start) -> N
         process = teller.call("process")
         worker.kill()
         worker.wait(SECONDS)
-        with pytest.raises(ChildDiedError, match="telling"):
+        with pytest.raises(OutOfMemoryError, match="telling: the worker that it ran in ended"):
             teller.call("tell", 1)
     until(lambda: not alive(process))

@@ -162,6 +162,8 @@ def test_images_that_a_search_needs(
 
 
 Q4 = request(Framework.LLAMA_CPP, Precision.INT4, Technique.WEIGHTS_ONLY)
+LITERT = request(Framework.LITERT, Precision.INT8, Technique.POST_TRAINING)
+MLX = request(Framework.MLX, Precision.INT4, Technique.WEIGHTS_ONLY)
 PTQ = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
 
 
@@ -172,6 +174,9 @@ PTQ = request(Framework.OPENVINO, Precision.INT8, Technique.POST_TRAINING)
         (ModelFormat.ONNX, [], ()),
         (ModelFormat.OPENVINO, [], ()),
         (ModelFormat.TFLITE, [], ("litert",)),
+        (ModelFormat.TFLITE, [LITERT], ("litert",)),
+        (ModelFormat.GGUF, [MLX], ("llamacpp", "mlx")),
+        (ModelFormat.HUGGING_FACE, [MLX], ("llamacpp", "mlx")),
         (ModelFormat.GGUF, [], ("llamacpp",)),
         (ModelFormat.HUGGING_FACE, [], ("olive", "llamacpp")),
         (ModelFormat.HUGGING_FACE, [Q4], ("llamacpp",)),

@@ -1,10 +1,12 @@
 """The order of a search: all is tried or left out with a reason, and what follows depends on what was found."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.accelerators.catalogue import catalogue
-from skerry.api.types import Metric, ModelFormat, ModelKind, Verdict
+from skerry.api.types import Metric, ModelFormat, ModelKind, Objective, Verdict
 from skerry.planning.candidates import Available, Plan, plan
 from skerry.planning.searching import Limits, Trial, decide
 
@@ -78,6 +80,21 @@ def test_the_budget_ends_the_search() -> None:
     tried, left_out = searched(PLAN, {}, ModelKind.OTHER, Limits(seconds=30.0))
     assert len(tried) == 3
     assert "the 0.5 minutes of spec.optimization.budgetMinutes" in left_out["openvino-fp32"]
+
+
+def test_what_would_be_larger_is_left_out_where_the_smallest_is_wanted() -> None:
+    first = Trial(PLAN.candidates[0], made=True, verdicts={}, size_percent=27.0, passed=True)
+
+    def left_out(trial: Trial, objective: Objective) -> set[str]:
+        done = [trial]
+        while (decision := decide(PLAN, done, ModelKind.OTHER, Limits(), 0.0, objective)).candidate is not None:
+            done.append(Trial(decision.candidate, made=True, verdicts={}))
+        return set(decision.left_out) - {"openvino-int8-aware"}
+
+    assert {"openvino-fp32", "openvino-fp16"} <= left_out(first, Objective.ARTIFACT_SIZE)
+    assert "openvino-int4-weights" not in left_out(first, Objective.ARTIFACT_SIZE)
+    assert not left_out(first, Objective.LATENCY_P95)
+    assert not left_out(replace(first, passed=False), Objective.ARTIFACT_SIZE)
 
 
 VERDICTS = st.dictionaries(

@@ -3,7 +3,11 @@
 A module is imported only when it is used, in a child process: it imports its framework.
 """
 
+import contextlib
+import hashlib
 import importlib
+import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +54,15 @@ def prepare(framework: Framework, source: Source, folder: Path) -> Source:
 def make(tool: str, work: Work) -> Made:
     """Make a candidate."""
     return maker(tool).make(work)
+
+
+def versions(tool: str) -> dict[str, str]:
+    """Return what a tool consists of here: the versions of its packages, the SHA-256 of its programs."""
+    found: dict[str, str] = {}
+    for package in book().tools[tool].packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    for program in book().tools[tool].programs:
+        if (path := shutil.which(program)) is not None:
+            found[program] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return found

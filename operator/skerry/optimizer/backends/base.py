@@ -14,16 +14,6 @@ from skerry.optimizer.wire import transported
 
 Array = npt.NDArray[Any]
 
-REFERENCE: Final = {
-    ModelFormat.ONNX: Framework.ONNX_RUNTIME,
-    ModelFormat.OPENVINO: Framework.OPENVINO,
-    ModelFormat.HUGGING_FACE: Framework.LLAMA_CPP,
-    ModelFormat.SAFETENSORS: Framework.LLAMA_CPP,
-    ModelFormat.GGUF: Framework.LLAMA_CPP,
-    ModelFormat.TFLITE: Framework.LITERT,
-}
-"""The framework in which a source model of a format is the baseline."""
-
 BASELINE_SETTINGS: Final[Mapping[Framework, Mapping[str, str]]] = {
     Framework.ONNX_RUNTIME: {"graphOptimizationLevel": "All"},
     # Without the hint OpenVINO computes FP32 models in BF16 where it can, and every gain would be understated.

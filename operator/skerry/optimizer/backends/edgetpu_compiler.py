@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from skerry.optimizer.errors import BadModelError
+from skerry.optimizer.programs import leash
 
 PROGRAM: Final = "edgetpu_compiler"
 SUFFIX: Final = "_edgetpu.tflite"
@@ -58,7 +59,12 @@ def _run(words: list[str], seconds: float) -> str:
     """
     try:
         done = subprocess.run(  # noqa: S603 - fixed words and our own paths
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False
+            [*leash(), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         message = f"{PROGRAM} did not end within {seconds:g} seconds"

@@ -21,6 +21,7 @@ from skerry.optimizer.backends.base import Array, Made, Session, Work
 from skerry.optimizer.data import Sample, Samples
 from skerry.optimizer.errors import BadModelError, ConfigurationError, OptimizationError
 from skerry.optimizer.onnx_source import OnnxReader
+from skerry.optimizer.programs import leash
 from skerry.optimizer.tensorrt_plan import ENGINE, PROGRAM, Build, Machine
 
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
@@ -90,13 +91,14 @@ def _run(command: Sequence[str], *, fails: bool = False) -> str:
         ConfigurationError: It is not here.
         BadModelError: It ends with an error; the message has its last words.
     """
+    if shutil.which(command[0]) is None:
+        message = f"{command[0]} is not here: it belongs to the image of the group tensorrt"
+        raise ConfigurationError(message)
+    words = [*leash(), *command]
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_SECONDS
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_SECONDS
         )
-    except FileNotFoundError as error:
-        message = f"{command[0]} is not here: it belongs to the image of the group tensorrt"
-        raise ConfigurationError(message) from error
     except subprocess.TimeoutExpired as error:
         message = f"{command[0]} did not end within {_SECONDS / 60:.0f} minutes"
         raise OptimizationError(message) from error
