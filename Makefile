@@ -97,11 +97,11 @@ lock: ## pin all dependencies with hashes
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet uv
 	@for extra in operator probe server server-llamacpp optimizer-openvino optimizer-llamacpp optimizer-mlx optimizer-qnn \
-	    optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
+	    optimizer-aimet optimizer-litert optimizer-olive optimizer-tensorrt dev; do \
 	  oldest=3.11 without=/dev/null; \
 	  case $$extra in \
 	    optimizer-litert | optimizer-tensorrt) oldest=3.12;; \
-	    optimizer-olive) oldest=3.13 without=requirements/optimizer-olive.excludes.txt;; \
+	    optimizer-aimet | optimizer-olive) oldest=3.13 without=requirements/$$extra.excludes.txt;; \
 	  esac; \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$extra --generate-hashes --universal --python-version $$oldest \
 	    --excludes $$without \

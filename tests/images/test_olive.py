@@ -18,6 +18,7 @@ from skerry.optimizer.errors import BadModelError, ConfigurationError
 from skerry.optimizer.pipeline import Surroundings, optimize
 from skerry.optimizer.toolshed import toolshed
 from tests.images.conftest import Worker
+from tests.measuring import measure_little, own_environment
 from tests.unit.optimizer import models
 from tests.unit.optimizer.test_pipeline import NOW, Lines, LocalFiles
 
@@ -56,13 +57,8 @@ def made(worker: Worker) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    from skerry.optimizer import measure, streams  # noqa: PLC0415 - after the plugins
-
-    for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
-        monkeypatch.setattr(measure, name, value)
-    monkeypatch.setattr(streams, "SECONDS", 0.01)
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)
 
 
 def run(work: Path, name: str, model: Path, data: Path | None, **spec: Any) -> Outcome:

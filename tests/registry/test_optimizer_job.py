@@ -11,12 +11,12 @@ from skerry.api.artifact import VariantFacts
 from skerry.api.jobcontract import ExitCode
 from skerry.api.reasons import JobReason
 from skerry.cli.main import run as cli
-from skerry.optimizer import measure, streams
 from skerry.optimizer.job import LineReporter, run
 from skerry.optimizer.report import Report
 from skerry.store import image
 from skerry.store.references import Reference
 from skerry.store.settings import Credentials
+from tests.measuring import measure_little, own_environment
 from tests.registry.running import RunningRegistry
 from tests.unit.optimizer import models
 
@@ -49,10 +49,8 @@ def fetched(registry: RunningRegistry, published: str, folder: Path) -> Path:
 def test_from_the_registry_into_the_registry(
     registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.005)
-    monkeypatch.setattr(streams, "SECONDS", 0.01)
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "")
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)
     images, labels = models.digits()
     model = push(registry, models.save(tmp_path / "digits.onnx", models.classifier()), "models/digits:1")
     data = push(registry, models.save_data(tmp_path / "test.npz", image=images, labels=labels), "data/digits:1")

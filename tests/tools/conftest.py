@@ -14,9 +14,9 @@ import skerry
 from devcluster import cache
 from devcluster.hosts import cache_folder
 from devcluster.process import step
-from skerry.optimizer import measure, streams
 from skerry.optimizer.toolshed import Toolshed, toolshed
 from skerry.optimizer.worker import InWorker
+from tests.measuring import measure_little, own_environment
 from tests.unit.optimizer import models
 
 ROOT = Path(__file__).parents[2]
@@ -138,8 +138,5 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure little, and take back what an optimization sets for its child processes."""
-    for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
-        monkeypatch.setattr(measure, name, value)
-    monkeypatch.setattr(streams, "SECONDS", 0.01)
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    measure_little(monkeypatch)
+    own_environment(monkeypatch)

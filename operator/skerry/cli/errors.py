@@ -6,6 +6,8 @@ are missing or wrong · 130 interrupted; anything else is a defect of Skerry.
 """
 
 import os
+from collections.abc import Iterable
+from importlib.util import find_spec
 
 from skerry.store.errors import BadInputError, StoreError, UnreachableError
 
@@ -33,3 +35,20 @@ def exit_code(error: CommandError | StoreError | OSError) -> int:
             return os.EX_CONFIG
         case OSError():
             return os.EX_IOERR
+
+
+def need(what: str, packages: Iterable[str], part: str) -> None:
+    """Refuse to begin when packages are missing.
+
+    Args:
+        what: What needs them; begins the message.
+        packages: Their names as they are imported.
+        part: The part of Skerry that brings them, and how to install it.
+
+    Raises:
+        CommandError: Some are missing.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        message = f"{what} needs {', '.join(missing)}: install Skerry with {part}"
+        raise CommandError(message, os.EX_CONFIG)

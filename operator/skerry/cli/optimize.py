@@ -3,16 +3,14 @@
 Only the options are here, so that `skerry --help` answers at once; `skerry.cli.optimizing` does the work.
 """
 
-import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skerry.cli.artifacts import CaFile, CredentialsFile, Insecure, PasswordStdin, Patience, Username
-from skerry.cli.errors import CommandError
+from skerry.cli.errors import need
 
 _NEEDED = ("httpx", "nncf", "numpy", "onnx", "onnxruntime", "openvino", "yaml")
 
@@ -216,13 +214,7 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,
     certificates or packages are missing.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        message = (
-            f"optimizing needs {', '.join(missing)}: install Skerry with its optimizer, as in "
-            "pip install 'skerry[cli,optimizer-openvino]'"
-        )
-        raise CommandError(message, os.EX_CONFIG)
+    need("optimizing", _NEEDED, "its optimizer, as in pip install 'skerry[cli,optimizer-openvino]'")
     from skerry.cli import optimizing  # noqa: PLC0415 - lazy
 
     wishes = Wishes(

@@ -160,7 +160,8 @@ def _show(found: list["Preview"]) -> None:
     for each in found:
         if each.trouble:
             continue
-        console.print(f"[bold]{each.accelerator}[/bold]")
+        remark = f"  ({each.remark})" if each.remark else ""
+        console.print(f"[bold]{each.accelerator}[/bold]{remark}")
         for row in each.rows:
             size = _amount(row.size_bytes, row.size_percent)
             memory = _amount(row.memory_bytes, row.memory_percent)

@@ -3,17 +3,15 @@
 Only the options are here, so that `skerry --help` answers at once; `skerry.cli.reporting` does the work.
 """
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skerry.cli.artifacts import CaFile, CredentialsFile, Insecure, PasswordStdin, Patience, Username
-from skerry.cli.errors import CommandError
+from skerry.cli.errors import need
 from skerry.cli.optimize import Access
 
 _NEEDED = ("httpx", "jinja2", "pydantic", "rich", "yaml")
@@ -92,10 +90,7 @@ def report(  # noqa: PLR0913 - they are the command's options
     Exit codes: 0 shown; 64 an option is wrong; 65 it is not a report; 66 there is none; 69 a server does not answer;
     73 --out cannot be written; 78 credentials, certificates, packages or the kubeconfig are missing.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        message = f"reports need {', '.join(missing)}: install Skerry with its command line, pip install 'skerry[cli]'"
-        raise CommandError(message, os.EX_CONFIG)
+    need("reading reports", _NEEDED, "its command line, pip install 'skerry[cli]'")
     from skerry.cli import reporting  # noqa: PLC0415 - lazy
 
     query = Query(where, output, out, browser, namespace, accelerator, registry)

@@ -207,16 +207,17 @@ def _requires(inputs: Inputs, execution: str, elsewhere: str = "") -> Requiremen
     return Requirements(architecture=architecture(), cpu_features=wanted)
 
 
-def _provenance(inputs: Inputs, origin: Origin, now: datetime, winner: Tried | None = None) -> Provenance:
+def _provenance(
+    inputs: Inputs, origin: Origin, now: datetime, tools: Mapping[str, str], winner: Tried | None = None
+) -> Provenance:
     calibrated = winner is not None and Need.CALIBRATION in winner.planned.recipe.needs
     data = origin.calibration or origin.evaluation  # a part of the latter, where there is nothing of its own
-    made = winner.made if winner is not None else None
     return Provenance(
         source_uri=origin.model[0],
         source_sha256=origin.model[1],
         created_at=now,
         skerry_version=version(),
-        tools=dict(made.tools) if made else {},
+        tools=dict(tools),
         options=dict(winner.planned.request.options) if winner else {},
         calibration_sha256=data[1] if data and calibrated else None,
         evaluation_sha256=origin.evaluation[1] if origin.evaluation else None,
@@ -249,7 +250,7 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
         streams=_stream_figures(winner.streams),
-        provenance=_provenance(inputs, origin, now, winner),
+        provenance=_provenance(inputs, origin, now, made.tools, winner),
     )
 
 
@@ -290,7 +291,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         evaluation_metric=found.ground.metric,
         metrics=baseline_result(found.baseline, found.ground).metrics,
         streams=_stream_figures(found.baseline.streams),
-        provenance=_provenance(inputs, origin, now),
+        provenance=_provenance(inputs, origin, now, found.baseline.tools),
     )
 
 
@@ -403,6 +404,7 @@ def _baseline_report(found: Found) -> CandidateReport:
         result=baseline_result(baseline, found.ground),
         measurements=baseline_measurements(baseline, found.ground),
         settings=dict(baseline.subject.settings),
+        tools=dict(baseline.tools),
         size_bytes=baseline.size_bytes,
         latency_histogram=latency_histogram(baseline.timings),
         streams=list(baseline.streams.figures),

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from skerry.accelerators.recipes import REFERENCE
+from skerry.accelerators.recipes import REFERENCE, book
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import DataFormat, EvaluationMetric, Metric, ModelKind
+from skerry.api.types import DataFormat, EvaluationMetric, Framework, Metric, ModelKind
 from skerry.optimizer import backends, boundary, child, data, language_bench, measure, streams
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, Source
@@ -146,7 +146,17 @@ def measured_baseline(
     several = NOT_MEASURED
     if source.kind is not ModelKind.LANGUAGE:
         several = streams.of_baseline(bench, inputs.threads, timings.value(Metric.LATENCY_P50))
-    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, several)
+    tools = _packages(framework, place)
+    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, tools, several)
+
+
+def _packages(framework: Framework, place: Place) -> dict[str, str]:
+    """Return the versions of the packages that run a framework."""
+    tool = book().runner(framework)
+    if tool is None:
+        return {}
+    found = child.call(f"asking {tool.tool} for its version", backends.versions, tool.tool, place=place)
+    return {name: version for name, version in found.items() if name in tool.packages}
 
 
 def _prepared(source: Source, place: Place, folder: Path) -> Source:

@@ -90,7 +90,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unoptimized model, measured."""
+    """The unoptimized model, measured; with the versions of what runs it."""
 
     subject: Subject
     starts: Sequence[Start]
@@ -100,6 +100,7 @@ class Baseline:
     size_bytes: int
     surprises: Sequence[Surprise] = ()
     source: Source | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
     streams: Streams = NOT_MEASURED
 
     @property

@@ -7,9 +7,10 @@ from typing import Final
 from skerry.accelerators.catalogue import AcceleratorEntry, Catalogue
 from skerry.accelerators.recipes import book
 from skerry.api.types import CandidateRequest, ModelFormat
-from skerry.planning.candidates import Available, CandidateError, Planned, measurable, plan, recoveries
+from skerry.planning.candidates import Available, CandidateError, Planned, measurable, plan, recoveries, servable
 
 PERCENT: Final = 100.0
+ALONE: Final = "only by `skerry optimize`: no server of this version runs models on it, so no cluster optimizes for it"
 FORMATS: Final = tuple(found for found in ModelFormat if found is not ModelFormat.AUTO)
 
 
@@ -47,12 +48,14 @@ class Preview:
         rows: The candidates in their order.
         left_out: Candidates that would not be tried, with the reason.
         trouble: Why nothing at all can be tried; empty when something can.
+        remark: Why a cluster would not try it all the same.
     """
 
     accelerator: str
     rows: tuple[Row, ...]
     left_out: Mapping[str, str]
     trouble: str = ""
+    remark: str = ""
 
 
 def preview(
@@ -84,7 +87,7 @@ def _of(
         rows.append(_row(planned, _when(planned), fp32_bytes))
         steps = [] if found.asked else recoveries(planned, available.kind)
         rows += [_row(step, f"when {planned.name} loses too much accuracy", fp32_bytes) for step in steps]
-    return Preview(entry.name, tuple(rows), found.left_out)
+    return Preview(entry.name, tuple(rows), found.left_out, remark="" if servable(entry) else ALONE)
 
 
 def _when(planned: Planned) -> str:

@@ -39,6 +39,16 @@ def test_candidates_come_with_reasons_and_estimates(manifest: Path, capsys: pyte
     assert "openvino-fp32  first; size 10.0 MiB, memory 12.0 MiB" in shown
 
 
+def test_what_no_cluster_tries_is_marked(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "-f", str(manifest), "--accelerator", "qualcomm-hexagon"]
+    assert run([*words, "--accelerator", "cpu", "--json"]) == 0
+    remarks = {each["accelerator"]: each["remark"] for each in json.loads(capsys.readouterr().out)}
+    assert remarks["cpu"] == ""
+    assert "only by `skerry optimize`" in remarks["qualcomm-hexagon"]
+    assert run(words) == 0
+    assert "no cluster optimizes for it" in " ".join(capsys.readouterr().out.split())
+
+
 def test_without_parameters_estimates_are_shares(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", "-f", str(manifest)]) == 0
     shown = capsys.readouterr().out

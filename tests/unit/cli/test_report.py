@@ -238,9 +238,9 @@ def test_what_is_missing_is_named(
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     assert run(["report", "optjob/x"]) == os.EX_CONFIG
     assert "pip install 'skerry[cli,operator]'" in capsys.readouterr().err
-    monkeypatch.setattr("skerry.cli.report.find_spec", lambda name: None if name == "jinja2" else name)
+    monkeypatch.setattr("skerry.cli.errors.find_spec", lambda name: None if name == "jinja2" else name)
     assert run(["report", str(optimized)]) == os.EX_CONFIG
-    assert "reports need jinja2: install Skerry" in capsys.readouterr().err
+    assert "reading reports needs jinja2: install Skerry" in capsys.readouterr().err
 
 
 def test_a_report_cannot_act_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

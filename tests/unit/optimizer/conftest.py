@@ -1,11 +1,10 @@
 """Models and data that several tests share."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from skerry.optimizer import measure, streams
+from tests.measuring import measure_little, own_environment
 from tests.unit.optimizer import models
 
 
@@ -41,15 +40,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure little: for tests that do not hang on precise figures."""
-    monkeypatch.setattr(measure, "FIRST_ROUNDS", 2)
-    monkeypatch.setattr(measure, "MAX_ROUNDS", 2)
-    monkeypatch.setattr(measure, "MIN_ROUNDS", 1)
-    monkeypatch.setattr(measure, "ROUND_SECONDS", 0.005)
-    monkeypatch.setattr(streams, "SECONDS", 0.01)
+    measure_little(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back what an optimization sets for its child processes."""
-    for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    own_environment(monkeypatch)

@@ -92,7 +92,7 @@ def test_mistakes(
 def test_without_the_optimizer_it_says_what_to_install(
     classifier: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("skerry.cli.optimize.find_spec", lambda name: None if name == "nncf" else name)
+    monkeypatch.setattr("skerry.cli.errors.find_spec", lambda name: None if name == "nncf" else name)
     assert run(["optimize", str(classifier)]) == os.EX_CONFIG
     assert "optimizing needs nncf: install Skerry with its optimizer" in capfd.readouterr().err
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def check_report(report: Report) -> None:
     assert "taken out of the evaluation data" in report.calibration.remark
     assert report.evaluation.distribution == {str(label): 15 for label in range(10)}
     assert report.chosen in report.pareto
+    assert report.baseline.tools["onnxruntime"] == metadata.version("onnxruntime")
     assert {"Fetching", "Inspecting", "Baseline", "Quantizing", "Measuring"} <= report.stage_seconds.keys()
     for candidate in (report.baseline, *report.candidates):
         figures = {figure.metric: figure for figure in candidate.measurements}

@@ -7,7 +7,7 @@ import pytest
 
 from skerry.accelerators.catalogue import AcceleratorEntry, catalogue
 from skerry.accelerators.recipes import Recipe, book
-from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelSource, Precision, Technique
+from skerry.api.types import CandidateRequest, Framework, ModelFormat, ModelKind, ModelSource, Precision, Technique
 from skerry.planning.candidates import (
     Available,
     CandidateError,
@@ -18,6 +18,7 @@ from skerry.planning.candidates import (
     measurable,
     name_of,
     plan,
+    recoveries,
 )
 
 CPU = catalogue()["cpu"]
@@ -136,6 +137,18 @@ def test_an_accelerator_with_an_emulator_is_measured() -> None:
         plan(HEXAGON, ALL, [A8])
 
 
+def test_aimet_makes_what_qnn_runs() -> None:
+    both = plan(HEXAGON, replace(ALL, tools=frozenset({"aimet", "qnn"})), [])
+    found = next(planned for planned in both.candidates if planned.name == "aimet-qnn-int8")
+    assert (found.tool.tool, found.recipe.framework, found.recipe.stage) == ("aimet", Framework.QNN, 2)
+    assert [planned.name for planned in recoveries(found, ModelKind.CONVOLUTIONAL)] == [
+        *("aimet-qnn-int8-seqmse", "aimet-qnn-int8-a16", "aimet-qnn-int8-a16seqmse")
+    ]
+    alone = plan(HEXAGON, replace(ALL, tools=frozenset({"aimet"})), [])
+    assert not alone.candidates
+    assert alone.left_out["aimet-qnn-int8"] == "qnn is not here: it belongs to the image of the group qnn"
+
+
 def test_what_cannot_be_measured_is_left_out() -> None:
     both = HEXAGON.model_copy(update={"devices": {Framework.QNN: "HTP", Framework.ONNX_RUNTIME: "QNN"}})
     wanted = request(Framework.ONNX_RUNTIME, Precision.INT8, Technique.POST_TRAINING)
@@ -147,7 +160,7 @@ def test_what_cannot_be_measured_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("entry", "hint", "requested", "wanted"),
     [
-        (HEXAGON, ModelFormat.AUTO, [], ("qnn",)),
+        (HEXAGON, ModelFormat.AUTO, [], ("qnn", "aimet")),
         (HEXAGON, ModelFormat.OPENVINO, [], ()),
         (CPU, ModelFormat.AUTO, [], ()),
         (CPU, ModelFormat.ONNX, [], ()),

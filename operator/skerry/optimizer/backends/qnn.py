@@ -39,7 +39,7 @@ _CALIBRATIONS: Final = {
     "Percentile": CalibrationMethod.Percentile,
 }
 _ACTIVATIONS: Final = {"UInt8": QuantType.QUInt8, "UInt16": QuantType.QUInt16}
-_EXECUTION: Final = {"UInt8": "INT8", "UInt16": "A16W8"}
+EXECUTION: Final = {"UInt8": "INT8", "UInt16": "A16W8"}
 _FATAL_ONLY: Final = 4
 _SHOWN: Final = 5
 _LIBRARY: Final = "libatomic.so.1"
@@ -75,32 +75,47 @@ class Tool:
 
     def make(self, work: Work) -> Made:
         """Make a candidate."""
-        settings = dict(BASELINE_SETTINGS[Framework.QNN])
         wish = work.request.options
-        if architecture := wish.get("htpArchitecture"):
-            settings[_ARCHITECTURE] = architecture
         execution, remark = "FP16", ""
         with tempfile.TemporaryDirectory(dir=work.folder.parent, prefix="qnn-") as scratch:
-            model = _static(work.source.path, Path(scratch))
+            model = prepared(work.source.path, Path(scratch))
             if work.request.technique is Technique.POST_TRAINING:
                 samples = calibration.required(work.calibration)
                 model = _quantized(model, samples, wish)
                 remark = "; ".join(calibration.remarks(samples))
-                execution = _EXECUTION[wish.get("activations", "UInt8")]
-            _session(model, settings, context=work.folder / MODEL_FILE)
-        tools = {name: importlib.metadata.version(name) for name in ("onnxruntime-qnn", "onnxruntime", "onnx")}
-        emulated = EMULATED if _emulated() else ""
-        elsewhere = _DEVICE_ARCHITECTURE if emulated else ""
-        return Made(
-            MODEL_FILE,
-            settings,
-            execution,
-            tools,
-            remark,
-            emulated=emulated,
-            architecture=elsewhere,
-            one_by_one=True,
-        )
+                execution = EXECUTION[wish.get("activations", "UInt8")]
+            return built(model, work, execution, remark)
+
+
+def built(model: Path, work: Work, execution: str, remark: str, packages: Sequence[str] = ()) -> Made:
+    """Build the context binary of a prepared model into the candidate's folder.
+
+    Args:
+        model: An ONNX file with fixed shapes.
+        work: The work for the candidate.
+        execution: The precision in which it computes.
+        remark: What a person should know.
+        packages: Packages that had a part in it, beside QNN's.
+
+    Raises:
+        BadModelError: Nodes cannot run on the HTP; the message names them.
+        ConfigurationError: A library of the system is missing.
+    """
+    settings = dict(BASELINE_SETTINGS[Framework.QNN])
+    if architecture := work.request.options.get("htpArchitecture"):
+        settings[_ARCHITECTURE] = architecture
+    _session(model, settings, context=work.folder / MODEL_FILE)
+    emulated = EMULATED if _emulated() else ""
+    return Made(
+        MODEL_FILE,
+        settings,
+        execution,
+        {name: importlib.metadata.version(name) for name in (*packages, "onnxruntime-qnn", "onnxruntime", "onnx")},
+        remark,
+        emulated=emulated,
+        architecture=_DEVICE_ARCHITECTURE if emulated else "",
+        one_by_one=True,
+    )
 
 
 @cache
@@ -185,7 +200,7 @@ def _left_to_cpu(model: Path, settings: Mapping[str, str]) -> str | None:
     return f"the HTP cannot run the nodes {names}{more}"
 
 
-def _static(source: Path, scratch: Path) -> Path:
+def prepared(source: Path, scratch: Path) -> Path:
     """Write the model with a batch of 1 and all shapes inferred, which the HTP wants, and its layers fused.
 
     Raises:
