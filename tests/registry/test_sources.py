@@ -15,7 +15,7 @@ from skerry.api import jobcontract as contract
 from skerry.api.jobcontract import ExitCode
 from skerry.api.reasons import JobReason
 from skerry.cli.main import run as skerry
-from skerry.optimizer import measure
+from skerry.optimizer import measure, streams
 from skerry.optimizer.job import LineReporter, run
 from skerry.optimizer.report import Report
 from tests.registry.buckets import BUCKET, KEY, SECRET, RunningBuckets
@@ -32,6 +32,7 @@ QUICK = ["--candidate", "onnxruntime-int8-static", "--gate", "ArtifactSize:Perce
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quick measurements, and nothing of the machine's own environment."""
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.005)
+    monkeypatch.setattr(streams, "SECONDS", 0.01)
     for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")
     for name in [name for name in os.environ if name.startswith(("AWS_", "HF_"))]:

@@ -12,7 +12,7 @@ from skerry.api.metrics import unit
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import EvaluationMetric, Metric, ModelFacts, Verdict, default_gates
 from skerry.cli.main import run
-from skerry.optimizer import measure
+from skerry.optimizer import measure, streams
 from skerry.optimizer.report import CandidateReport, HostReport, LatencyHistogram, Measurement, Report
 from tests.support import models
 
@@ -136,6 +136,7 @@ def real(folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"FIRST_ROUNDS": 2, "MAX_ROUNDS": 2, "MIN_ROUNDS": 1, "ROUND_SECONDS": 0.005}.items():
             patch.setattr(measure, name, value)
+        patch.setattr(streams, "SECONDS", 0.01)
         for name in ("TMPDIR", "CI", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
             patch.setenv(name, "")  # what the optimization sets for its children is taken back
         model = models.classifier(folder / "model.onnx")

@@ -126,6 +126,8 @@ def test_a_search_from_tflite(tmp_path: Path, all_tools: Toolshed, tflite: Path,
     assert {"litert-int8-static", "litert-int8-dynamic", "litert-fp16"} <= set(lines.results)
     assert all(lines.results[name].verdict is Verdict.PASSED for name in lines.results if name.startswith("litert"))
     assert all(len(result.metrics) == 8 for result in lines.results.values())
+    for candidate in outcome.report.candidates:
+        assert [each.streams for each in candidate.streams] == [1, 2], candidate.streams_remark
     assert "does not read TFLite" in outcome.report.left_out["onnxruntime-int8-static"]
 
 

@@ -43,8 +43,9 @@ def stated() -> Iterator[tuple[str, str, str]]:
     """Yield each row's first cell, its state and its last cell."""
     for row in rows("Tools"):
         yield row[0], row[4], row[5]
-    for row in rows("Formats of source models"):
-        yield row[0], row[2], row[3]
+    for title in ("What counts energy", "Formats of source models"):
+        for row in rows(title):
+            yield row[0], row[2], row[3]
 
 
 def test_each_tool_has_a_row_with_all_that_it_makes() -> None:

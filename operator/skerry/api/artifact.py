@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from skerry.api.meta import Sha256, ShortText, StatusModel, Timestamp
+from skerry.api.meta import Decimal, Sha256, ShortText, StatusModel, Timestamp
 from skerry.api.types import (
     EvaluationMetric,
     Figures,
@@ -58,6 +58,14 @@ class Provenance(StatusModel):
     host: Host | None = Field(default=None, description="Where its figures were measured.")
 
 
+class StreamFigure(StatusModel):
+    """Throughput with several streams of inferences at once; the metric Throughput is that of one after the other."""
+
+    streams: int = Field(ge=1, description="Number of streams.")
+    baseline: Decimal = Field(description="The unoptimized model's figure.")
+    value: Decimal = Field(description="Inferences per second of all streams together.")
+
+
 class VariantFacts(StatusModel):
     """The content of `skerry.json`: all that a server needs to load the variant, and what is known of it."""
 
@@ -81,4 +89,7 @@ class VariantFacts(StatusModel):
     requires: Requirements = Field(description="What a node must have.")
     evaluation_metric: EvaluationMetric | None = Field(default=None, description="What Accuracy means in the figures.")
     metrics: Figures = Field(default_factory=list, description="Measured figures beside the baseline's.")
+    streams: list[StreamFigure] = Field(
+        default_factory=list, description="Throughput by number of streams; empty where it was not measured."
+    )
     provenance: Provenance = Field(description="Where it comes from.")

@@ -291,7 +291,9 @@ class Gate(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=cel(_SIGN_RULE, _PERCENT_RULE))
 
-    metric: Metric = Field(description="What is compared.")
+    metric: Metric = Field(
+        description="What is compared. Throughput is that of one stream: inferences one after the other."
+    )
     goal: Goal = Field(description="How it is compared.")
     value: Decimal = Field(
         description=(

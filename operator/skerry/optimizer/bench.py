@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +14,15 @@ import numpy.typing as npt
 from skerry.api.types import Framework, Metric
 from skerry.optimizer import energy
 from skerry.optimizer.backends import runner
-from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnWarmUp, Session
+from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnStreams, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
+from skerry.optimizer.errors import OutOfMemoryError
+from skerry.optimizer.flow import Flow, flow
+from skerry.optimizer.headroom import free_bytes
 from skerry.optimizer.wire import transported
 
 WARMUP_RUNS: Final = 20
+_STREAM_WARMUPS: Final = 2
 WARM_INPUT: Final = "x"
 _KIB: Final = 1024
 _COUNTED: Final = frozenset({"RssAnon:", "RssShmem:"})
@@ -37,11 +41,13 @@ class Round:
         waited: Which part of the round the process's threads were ready to run but had to wait for a CPU, added up over
             the threads: what neighbours on the machine cost. 0 where the kernel does not tell.
         series: What else was timed of each inference, by metric and in its unit.
+        counters: What counted energy.
     """
 
     latencies: Latencies
     waited: float
     series: Mapping[Metric, Latencies] = field(default_factory=dict)
+    counters: tuple[str, ...] = ()
 
 
 @transported
@@ -76,8 +82,8 @@ class Meter:
 
     def __init__(self, others: Sequence[int] = ()) -> None:
         self._others = list(others)
-        self._counters = energy.counters()
-        self._energy = [counter.read() for counter in self._counters]
+        self._counters = energy.here()
+        self._counting = energy.begin(self._counters)
         self._waited = self._waiting()
 
     def _waiting(self) -> int:
@@ -87,12 +93,11 @@ class Meter:
         """Return the round that ends now, with what else was timed of each inference."""
         waited = max(self._waiting() - self._waited, 0) / 1e6 / float(latencies.sum())
         found = dict(series or {})
-        if self._counters:
-            used = energy.joules(self._counters, self._energy, [counter.read() for counter in self._counters])
-            # A counter that stands still within a round is too slow for it: no figure, rather than a zero.
-            if used > 0:
-                found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
-        return Round(latencies, waited, found)
+        used = energy.joules(self._counters) if self._counting else None
+        if used is None:
+            return Round(latencies, waited, found)
+        found[Metric.ENERGY_PER_INFERENCE] = np.full(len(latencies), used / len(latencies))
+        return Round(latencies, waited, found, tuple(counter.name for counter in self._counters))
 
 
 class Bench:
@@ -111,6 +116,8 @@ class Bench:
         before = resident_bytes(subject.model.parent)
         started = time.perf_counter()
         self._session = runtime.load(subject.model, subject.settings, subject.threads, subject.device)
+        self._runtime, self._subject = runtime, subject
+        self._streams: list[Session] = []
         self._inputs = list(inputs)
         self._session.infer(self._inputs[0])
         seconds = time.perf_counter() - started
@@ -135,9 +142,45 @@ class Bench:
             taken[index] = (time.perf_counter_ns() - started) / 1e6
         return meter.round(taken)
 
+    def open_streams(self, count: int) -> None:
+        """Load the model for so many streams at once, which share the threads of the one.
+
+        Raises:
+            OutOfMemoryError: There is no memory for that, which is better known before.
+        """
+        needed, free = count * self._start.memory_bytes, free_bytes()
+        if free is not None and needed > free:
+            message = f"{count} streams may need {needed >> 20} MiB more, and {free >> 20} MiB are free"
+            raise OutOfMemoryError(message)
+        self._streams = _streams(self._runtime, self._subject, count)
+        for session in self._streams:
+            for _ in range(_STREAM_WARMUPS):
+                session.infer(self._inputs[0])
+
+    def close_streams(self) -> None:
+        """Give up what `open_streams` loaded."""
+        self._streams = []
+
+    def flow(self, count: int, seconds: float) -> Flow:
+        """Run inferences for so long: in one stream as ever, or in the streams that were opened."""
+        before = waited_nanoseconds()
+        done = flow([self._session] if count == 1 else self._streams[:count], self._inputs, seconds)
+        # What the runtime's own threads waited; those of the streams are gone by now.
+        others = max(waited_nanoseconds() - before, 0) / 1e9
+        return replace(done, waited_seconds=done.waited_seconds + others)
+
     def outputs(self, samples: Samples) -> npt.NDArray[Any]:
         """Return the first output of every sample, `[N, …]`."""
         return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
+
+
+def _streams(runtime: Backend, subject: Subject, count: int) -> list[Session]:
+    """Return what so many streams run."""
+    model, settings, device = subject.model, subject.settings, subject.device
+    if isinstance(runtime, OwnStreams):
+        return list(runtime.streams(model, settings, subject.threads, device, count))
+    share = max(subject.threads // count, 1)
+    return [runtime.load(model, settings, share, device) for _ in range(count)]
 
 
 def _warmed(runtime: Backend, subject: Subject, onnx: Path) -> Session:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from skerry.accelerators.recipes import Need
-from skerry.api.artifact import FACTS_FILE, Provenance, VariantFacts
+from skerry.api.artifact import FACTS_FILE, Provenance, StreamFigure, VariantFacts
 from skerry.api.jobcontract import ChosenVariant
 from skerry.api.machines import architecture
 from skerry.api.reasons import JobReason
@@ -35,7 +35,8 @@ from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.redaction import public_spec
 from skerry.optimizer.report import CandidateReport, DataReport, HostReport, LayerSensitivity, Report
 from skerry.optimizer.search import Found
-from skerry.optimizer.trial import BASELINE, Baseline, Tried, baseline_measurements, baseline_result
+from skerry.optimizer.streams import Streams
+from skerry.optimizer.trial import BASELINE, Baseline, Tried, baseline_measurements, baseline_result, decimal
 from skerry.optimizer.trials import Inputs, folder_size, native_int8
 from skerry.planning.pareto import Point, choose, pareto
 from skerry.version import version
@@ -248,8 +249,17 @@ def _winner_facts(inputs: Inputs, found: Found, winner: Tried, origin: Origin, n
         requires=_requires(inputs, made.execution_precision, made.architecture),
         evaluation_metric=found.ground.metric,
         metrics=result.metrics,
+        streams=_stream_figures(winner.streams),
         provenance=_provenance(inputs, origin, now, made.tools, winner),
     )
+
+
+def _stream_figures(streams: Streams) -> list[StreamFigure]:
+    """Return the throughput by number of streams as `skerry.json` has it."""
+    return [
+        StreamFigure(streams=each.streams, baseline=decimal(each.baseline), value=decimal(each.value))
+        for each in streams.figures
+    ]
 
 
 def _batched(tensors: Sequence[TensorFacts], *, one_by_one: bool) -> list[TensorFacts]:
@@ -280,6 +290,7 @@ def _baseline_facts(inputs: Inputs, found: Found, origin: Origin, now: datetime)
         requires=_requires(inputs, "FP32"),
         evaluation_metric=found.ground.metric,
         metrics=baseline_result(found.baseline, found.ground).metrics,
+        streams=_stream_figures(found.baseline.streams),
         provenance=_provenance(inputs, origin, now, found.baseline.tools),
     )
 
@@ -396,6 +407,8 @@ def _baseline_report(found: Found) -> CandidateReport:
         tools=dict(baseline.tools),
         size_bytes=baseline.size_bytes,
         latency_histogram=latency_histogram(baseline.timings),
+        streams=list(baseline.streams.figures),
+        streams_remark=baseline.streams.remark,
     )
 
 
@@ -414,4 +427,6 @@ def _candidate_report(tried: Tried) -> CandidateReport:
             LayerSensitivity(name=name, degradation=percent)
             for name, percent in (tried.made.sensitivity if tried.made else ())
         ],
+        streams=list(tried.streams.figures),
+        streams_remark=tried.streams.remark,
     )

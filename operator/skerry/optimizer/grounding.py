@@ -10,8 +10,8 @@ import numpy as np
 
 from skerry.accelerators.recipes import REFERENCE, book
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import DataFormat, EvaluationMetric, Framework, ModelKind
-from skerry.optimizer import backends, boundary, child, data, language_bench, measure
+from skerry.api.types import DataFormat, EvaluationMetric, Framework, Metric, ModelKind
+from skerry.optimizer import backends, boundary, child, data, language_bench, measure, streams
 from skerry.optimizer.accuracy import Scored
 from skerry.optimizer.backends.base import BASELINE_DEVICE, BASELINE_SETTINGS, Source
 from skerry.optimizer.bench import Subject
@@ -21,6 +21,7 @@ from skerry.optimizer.inspection import Inspected
 from skerry.optimizer.language import Surprise
 from skerry.optimizer.language_bench import DEFAULT_PROMPTS, Texts
 from skerry.optimizer.measure import Conditions, LanguageConditions
+from skerry.optimizer.streams import NOT_MEASURED
 from skerry.optimizer.trial import BASELINE, Baseline, Ground
 from skerry.optimizer.trials import Inputs
 
@@ -142,8 +143,11 @@ def measured_baseline(
         raise BadModelError(message) from error
     scored = shared.score(outputs, outputs) if outputs is not None else _perplexity(scores)
     size = shared.inspected.facts.size_bytes
+    several = NOT_MEASURED
+    if source.kind is not ModelKind.LANGUAGE:
+        several = streams.of_baseline(bench, inputs.threads, timings.value(Metric.LATENCY_P50))
     tools = _packages(framework, place)
-    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, tools)
+    return standing, Baseline(subject, starts, timings, scored, outputs, size, scores, source, tools, several)
 
 
 def _packages(framework: Framework, place: Place) -> dict[str, str]:

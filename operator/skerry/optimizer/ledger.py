@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from skerry.api.meta import StatusModel
 from skerry.api.types import CandidateRequest, Metric
 from skerry.optimizer.backends.base import Made
-from skerry.optimizer.report import METHOD, LatencyHistogram, Measurement
+from skerry.optimizer.report import METHOD, LatencyHistogram, Measurement, StreamThroughput
 from skerry.planning.gates import Comparison
 from skerry.version import version
 
@@ -67,6 +67,8 @@ class Record(StatusModel):
     size_bytes: int
     seconds: float
     files_sha256: str = Field(description="Digest of the listing of the candidate's files.")
+    streams: list[StreamThroughput] = Field(default_factory=list, description="Throughput by number of streams.")
+    streams_remark: str = ""
 
     def how(self) -> Made:
         """Return how it is run."""

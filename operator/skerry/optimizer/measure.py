@@ -110,6 +110,12 @@ class Timings:
         """Which part of a typical round was spent waiting for a CPU."""
         return statistics.median(taken.waited for taken in self.rounds)
 
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """What counted energy; nothing when that was not the same in all rounds."""
+        found = {taken.counters for taken in self.rounds}
+        return found.pop() if len(found) == 1 else ()
+
     def figures(self, metric: Metric) -> list[float]:
         """Return a metric of each round."""
         if metric in _STATISTICS:
@@ -260,8 +266,11 @@ def compare_all_timings(pair: Pair, reference: Mapping[Metric, float]) -> dict[M
     """Return all of a candidate's timed figures, given the baseline's.
 
     Each is estimated from ratios of its own; where noise would put a higher percentile below a lower one, it is raised.
+    Energy is compared only where the same counters counted both: containers beside each other may see other devices.
     """
     shared = [metric for metric in pair[0].metrics if metric in pair[1].metrics and metric in reference]
+    if pair[0].counters != pair[1].counters:
+        shared = [metric for metric in shared if metric is not Metric.ENERGY_PER_INFERENCE]
     found = {metric: compare_timings(metric, *pair, reference[metric]) for metric in shared}
     for lower, higher in itertools.pairwise(_PERCENTILES):
         floor, figure = found[lower], found[higher]

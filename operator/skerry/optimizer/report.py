@@ -18,8 +18,13 @@ METHOD: Final = (
     "memory and mapped pages of the model's files that loading and running the model add to a runtime that has run a "
     "one-node model before; pages of the runtime's libraries are not counted. ModelMemory and StartupTime (load and "
     "first inference, files in the page cache): the median of fresh starts; the interval spans the ratios of all "
-    "starts, the spread all starts. Accuracy: of the first output, on the same samples as the baseline, with the 95 % "
-    "interval of the paired difference."
+    "starts, the spread all starts. Throughput at several streams (the metric Throughput is that of one): after the "
+    "rounds, inferences in one stream and in as many as there are threads, two to four, each a loop in a thread of its "
+    "own, which share the threads of the one; sixteen turns in a second, fewer of slow models; the half of the turns "
+    "counts that waited least for a CPU; the figure is the baseline's times the median ratio within turns, its "
+    "interval spans these ratios. EnergyPerInference: by the counters that are named, of whole packages, boards or "
+    "GPUs. Accuracy: of the first output, on the same samples as the baseline, with the 95 % interval of the paired "
+    "difference."
 )
 
 
@@ -40,6 +45,7 @@ class Measurement(StatusModel):
     waited_percent: float | None = Field(
         default=None, description="How long a typical round that counts waited for a CPU, in percent of its time."
     )
+    counters: list[str] = Field(default_factory=list, description="What counted energy.")
 
 
 class LatencyHistogram(StatusModel):
@@ -56,6 +62,18 @@ class LayerSensitivity(StatusModel):
     degradation: float = Field(
         description="By how many percent the output is wrong when this layer alone is quantized."
     )
+
+
+class StreamThroughput(StatusModel):
+    """Inferences per second, with so many streams at once; no part of any verdict."""
+
+    streams: int
+    value: float = Field(description="Inferences per second of all streams together.")
+    low: float = Field(description="By the turn in which it did worst beside the unoptimized model.")
+    high: float = Field(description="By the turn in which it did best.")
+    baseline: float = Field(description="The unoptimized model's figure.")
+    runs: int = Field(description="Number of inferences behind the figure.")
+    turns: int = Field(default=1, description="Number of turns in which the runs were taken.")
 
 
 class CandidateReport(StatusModel):
@@ -77,6 +95,10 @@ class CandidateReport(StatusModel):
     sensitivity: list[LayerSensitivity] = Field(
         default_factory=list, description="What quantizing each layer costs, where that was measured."
     )
+    streams: list[StreamThroughput] = Field(
+        default_factory=list, description="Throughput by number of streams, where that was measured."
+    )
+    streams_remark: str = Field(default="", description="Why there is no throughput by number of streams.")
 
 
 class DataReport(StatusModel):

@@ -30,6 +30,7 @@ from skerry.optimizer.language import Surprise
 from skerry.optimizer.language_bench import Texts
 from skerry.optimizer.measure import Pair, Setting, Timings
 from skerry.optimizer.report import LatencyHistogram, Measurement
+from skerry.optimizer.streams import NOT_MEASURED, Streams
 from skerry.planning.candidates import Planned
 from skerry.planning.gates import Comparison, combine, judge
 from skerry.planning.pareto import Point
@@ -100,6 +101,7 @@ class Baseline:
     surprises: Sequence[Surprise] = ()
     source: Source | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
+    streams: Streams = NOT_MEASURED
 
     @property
     def samples(self) -> int:
@@ -147,6 +149,7 @@ class Tried:
     samples: int = 0
     samples_at_most: int = 0
     recalled: str = ""
+    streams: Streams = NOT_MEASURED
 
     @property
     def point(self) -> Point | None:
@@ -246,6 +249,7 @@ def _measurement(
         spread_low=spread[0] if spread else None,
         spread_high=spread[1] if spread else None,
         waited_percent=round(100.0 * timings.waited, 1) if metric in measure.TIMED else None,
+        counters=list(timings.counters) if metric is Metric.ENERGY_PER_INFERENCE else [],
     )
 
 

@@ -17,7 +17,7 @@ from skerry.accelerators.cpu import CpuFacts
 from skerry.api.artifact import MODEL_FILE_PATTERN
 from skerry.api.optimizationjob import OptimizationJobSpec
 from skerry.api.types import CandidateResult, EvaluationMetric, Metric, ModelKind, Verdict
-from skerry.optimizer import backends, boundary, child, data, ledger, measure
+from skerry.optimizer import backends, boundary, child, data, ledger, measure, streams
 from skerry.optimizer.backends.base import Made, Work
 from skerry.optimizer.bench import WARMUP_RUNS, Subject
 from skerry.optimizer.child import Remote, Standing
@@ -26,6 +26,7 @@ from skerry.optimizer.histogram import latency_histogram
 from skerry.optimizer.ledger import Ledger, NoLedger, Record
 from skerry.optimizer.looks import looks
 from skerry.optimizer.measure import Pair, Timings
+from skerry.optimizer.streams import NOT_MEASURED, Streams
 from skerry.optimizer.toolshed import Toolshed
 from skerry.optimizer.trial import (
     Baseline,
@@ -167,6 +168,7 @@ class Trials:
         tried.made, tried.seconds, tried.size_bytes = record.how(), record.seconds, record.size_bytes
         tried.samples, tried.samples_at_most = record.samples, record.samples_at_most
         tried.measurements, tried.histogram = record.measurements, record.histogram
+        tried.streams = Streams(tuple(record.streams), record.streams_remark)
         tried.recalled = record.files_sha256
         pronounce(tried, tried.made, record.figures(), self._inputs.spec.gates, self._ground)
         partly = tried.samples < tried.samples_at_most and not tried.made.emulated
@@ -195,6 +197,8 @@ class Trials:
             size_bytes=tried.size_bytes,
             seconds=tried.seconds,
             files_sha256=trees.sha256(tried.folder),
+            streams=list(tried.streams.figures),
+            streams_remark=tried.streams.remark,
         )
         self._inputs.ledger.note(record)
 
@@ -278,12 +282,24 @@ class Trials:
                     return settled(compared(pair), gates, ground.meaning)
 
                 pair = None if made.emulated else measure.paired(self._bench.remote, candidate, self._random, clear)
-            found = compared(pair)
-            timings = Timings() if pair is None else pair[1]
-            tried.measurements = measurements(ground, found, timings, starts, tried.samples)
-            tried.histogram = None if pair is None else latency_histogram(timings)
-            pronounce(tried, made, found, gates, ground)
-            self._note(tried, made, found)
+                found = compared(pair)
+                timings = Timings() if pair is None else pair[1]
+                tried.measurements = measurements(ground, found, timings, starts, tried.samples)
+                tried.histogram = None if pair is None else latency_histogram(timings)
+                pronounce(tried, made, found, gates, ground)
+                self._note(tried, made, found)
+                # Only now, so that a search which ends here goes on with the next candidate.
+                if pair is not None and tried.samples == tried.samples_at_most:
+                    tried.streams = self._streams(candidate, pair)
+                    self._note(tried, made, found)
+
+    def _streams(self, candidate: Remote[Any], pair: Pair) -> Streams:
+        """Return the throughput with several streams at once; none of language models, which cannot share."""
+        if self.kind is ModelKind.LANGUAGE:
+            return NOT_MEASURED
+        slower = max(timings.value(Metric.LATENCY_P50) for timings in pair)
+        reference, threads = self._baseline.streams.figures, self._inputs.threads
+        return streams.of_candidate((self._bench.remote, candidate), reference, threads, slower, self._random)
 
     def _accuracy(self, candidate: Remote[Any], made: Made) -> tuple[Comparison | None, int]:
         """Return the accuracy, and on how many samples: all, or a first part.

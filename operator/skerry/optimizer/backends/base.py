@@ -1,6 +1,6 @@
 """The seam between the search and the frameworks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -165,6 +165,17 @@ class LanguageBackend(Protocol):
 
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> LanguageSession:
         """Load a model's file on a device."""
+        ...
+
+
+@runtime_checkable
+class OwnStreams(Protocol):
+    """A framework that runs several inferences at once from one loaded model; others load it once for each."""
+
+    def streams(
+        self, model: Path, settings: Mapping[str, str], threads: int, device: str, count: int
+    ) -> Sequence[Session]:
+        """Return what so many streams run, which share so many threads."""
         ...
 
 

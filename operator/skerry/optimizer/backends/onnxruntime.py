@@ -136,6 +136,12 @@ def _options(level: str) -> ort.SessionOptions:
 class Tool:
     """Graph optimization, static and dynamic quantization, half precision."""
 
+    def streams(
+        self, model: Path, settings: Mapping[str, str], threads: int, device: str, count: int
+    ) -> Sequence[OnnxRuntimeSession]:
+        """Return one session for all streams, which threads may call at once: each computes, and a pool helps them."""
+        return [self.load(model, settings, max(threads - count + 1, 1), device)] * count
+
     def load(self, model: Path, settings: Mapping[str, str], threads: int, device: str) -> OnnxRuntimeSession:
         """Make a session on a provider, without a fallback to the CPU.
 

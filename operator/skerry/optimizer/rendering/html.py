@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from skerry.optimizer.rendering import charts
 from skerry.optimizer.rendering.command import reproduction
-from skerry.optimizer.rendering.story import told
+from skerry.optimizer.rendering.story import streams_in_words, told
 from skerry.optimizer.rendering.words import SYMBOLS, clean, duration, mebibytes
 from skerry.optimizer.report import Report
 
@@ -61,7 +61,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_printable,
     )
-    environment.filters.update(duration=duration, mebibytes=mebibytes)
+    environment.filters.update(duration=duration, mebibytes=mebibytes, streams=streams_in_words)
     environment.globals.update(symbols=SYMBOLS)
     return environment
 

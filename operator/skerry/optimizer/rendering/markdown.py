@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from skerry.optimizer.rendering.command import reproduction
-from skerry.optimizer.rendering.story import HEADLINES, Figure, Row, Story, told
+from skerry.optimizer.rendering.story import HEADLINES, Figure, Row, Story, streams_in_words, told
 from skerry.optimizer.rendering.words import UNKNOWN, clean, duration
 from skerry.optimizer.report import Report
 
@@ -51,6 +51,8 @@ def _paragraphs(report: Report, story: Story) -> Iterator[str]:
     yield _table(story)
     if refused := [f"- {code(row.name)}: {text(row.message)}" for row in story.rows[1:] if row.message]:
         yield "\n".join(refused)
+    if story.stream_rows:
+        yield "\n".join(["Inferences per second with streams at once:", "", *_streams(story)])
     if report.left_out:
         yield "\n".join(["Not tried:", "", *(f"- {code(name)}: {text(why)}" for name, why in report.left_out.items())])
     yield _where(report, story)
@@ -86,6 +88,16 @@ def _figure(figure: Figure | None) -> str:
     if figure is None:
         return UNKNOWN
     return f"{figure.value} ({figure.change})" if figure.change else figure.value
+
+
+def _streams(story: Story) -> Iterator[str]:
+    for row in story.stream_rows:
+        figures = [
+            f"{_figure(figure)} with {streams_in_words(count)}"
+            for count, figure in zip(story.streams, row.figures, strict=True)
+            if figure is not None
+        ]
+        yield f"- {code(row.name)}: {', '.join(figures) or text(row.remark)}"
 
 
 def _where(report: Report, story: Story) -> str:

@@ -19,7 +19,7 @@ from skerry.optimizer.rendering.words import (
     spaced,
     times,
 )
-from skerry.optimizer.report import CandidateReport, DataReport, Measurement, Report
+from skerry.optimizer.report import CandidateReport, DataReport, Measurement, Report, StreamThroughput
 
 HEADLINES: Final = (
     Metric.ACCURACY,
@@ -99,6 +99,17 @@ class Column:
 
 
 @dataclass(frozen=True)
+class StreamRow:
+    """The throughput of the unoptimized model, or of a candidate, by number of streams; or why there is none."""
+
+    name: str
+    kind: str
+    chosen: bool
+    figures: tuple[Figure | None, ...]
+    remark: str
+
+
+@dataclass(frozen=True)
 class Tile:
     """A figure of what is served, at a glance."""
 
@@ -120,6 +131,8 @@ class Story:
     gates: tuple[tuple[str, MetricFigure | None], ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    streams: tuple[int, ...]
+    stream_rows: tuple[StreamRow, ...]
     data: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     machine: tuple[tuple[str, str], ...]
     tools: tuple[tuple[str, str], ...]
@@ -130,6 +143,8 @@ def told(report: Report) -> Story:
     """Return the report in words."""
     columns = tuple(_columns(report))
     every = (report.baseline, *report.candidates)
+    rows = tuple(_row(report, place, each, columns) for place, each in enumerate(every))
+    streams = tuple(sorted({figure.streams for each in every for figure in each.streams}))
     seconds = [value for value in report.stage_seconds.values() if math.isfinite(value)]
     longest = max(seconds, default=0.0)
     return Story(
@@ -140,7 +155,9 @@ def told(report: Report) -> Story:
         tiles=tuple(_tiles(report)),
         gates=tuple(_gates(report)),
         columns=columns,
-        rows=tuple(_row(report, place, each, columns) for place, each in enumerate(every)),
+        rows=rows,
+        streams=streams,
+        stream_rows=tuple(_stream_row(row, streams) for row in rows if row.report.streams or row.report.streams_remark),
         data=tuple(_data(report)),
         machine=tuple(_machine(report)),
         tools=tuple(sorted({pair for each in every for pair in each.tools.items()})),
@@ -313,6 +330,23 @@ def _row(report: Report, place: int, each: CandidateReport, columns: tuple[Colum
         message=clean(result.message),
         report=each,
     )
+
+
+def _stream_row(row: Row, streams: tuple[int, ...]) -> StreamRow:
+    known = {figure.streams: figure for figure in row.report.streams if math.isfinite(figure.value)}
+    figures = tuple(_stream_figure(known[count], row) if count in known else None for count in streams)
+    return StreamRow(row.name, row.kind, row.chosen, figures, clean(row.report.streams_remark))
+
+
+def _stream_figure(figure: StreamThroughput, row: Row) -> Figure:
+    change = times(figure.value / figure.baseline) if figure.baseline and not row.baseline else ""
+    interval = "" if figure.low == figure.high else f"{number(figure.low)} to {number(figure.high)}"
+    return Figure(number(figure.value), change, interval, figure.value, None)
+
+
+def streams_in_words(count: int) -> str:
+    """Return a number of streams in words."""
+    return "1 stream" if count == 1 else f"{count} streams"
 
 
 def _figure(figure: Measurement, verdict: Verdict | None, change: str) -> Figure:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skerry.api.types import EvaluationMetric, Metric, Objective, Verdict
-from skerry.optimizer.report import LayerSensitivity, Report
+from skerry.optimizer.report import LayerSensitivity, Report, StreamThroughput
 from tests.support.reports import candidate, histogram, report
 
 HOSTILE = "</script></style><img src=x onerror=alert(1)>'\"`|*_[a](javascript:x) {{ 7*7 }} @all \x1b[31m\u202e\x00 &lt;"
@@ -14,21 +14,30 @@ def _figures(latency: float, accuracy: float, memory: float = 20.0) -> dict[str,
     return {"Accuracy": accuracy, "LatencyP95": latency, "ModelMemory": memory, "ArtifactSize": 5.0}
 
 
+def _streams(*values: float) -> list[StreamThroughput]:
+    """Return the throughput with one stream and more, beside a baseline with 100 and 150."""
+    return [
+        StreamThroughput(streams=count, value=value, low=0.9 * value, high=value, baseline=before, runs=50, turns=8)
+        for count, value, before in zip((1, 2), values, (100.0, 150.0), strict=False)
+    ]
+
+
 def several() -> Report:
     first = candidate("quick", _figures(1.0, 89.0, 10.0))
     second = candidate("exact", _figures(1.6, 90.0))
     third = candidate("vague", _figures(2.0, 89.5), verdict=Verdict.INCONCLUSIVE, message="it is not certain")
     broken = candidate("broken", verdict=Verdict.FAILED, message="Inverse is not known")
     update = {"latency_histogram": histogram(1, 5, 3), "tools": {"onnxruntime": "1.31"}, "options": {"a": "b"}}
-    return report(
-        first.model_copy(update=update),
-        second,
-        third,
+    made = report(
+        first.model_copy(update={**update, "streams": _streams(200.0, 450.0)}),
+        second.model_copy(update={"streams": _streams(120.0)}),
+        third.model_copy(update={"streams_remark": "not measured: memory ran out"}),
         broken,
         chosen="quick",
         pareto=["exact", "quick"],
         left_out={"openvino-int8-aware": "it needs labels"},
     )
+    return made.model_copy(update={"baseline": made.baseline.model_copy(update={"streams": _streams(100.0, 150.0)})})
 
 
 def many() -> Report:
@@ -93,6 +102,7 @@ def hostile() -> Report:
     update: dict[str, Any] = {"options": texts, "settings": texts, "tools": texts}
     update["sensitivity"] = [LayerSensitivity(name=HOSTILE, degradation=0.5)]
     update["latency_histogram"] = histogram(3, 4)
+    update["streams_remark"] = HOSTILE
     made = report(it.model_copy(update=update), left_out=texts, message=HOSTILE, reason=HOSTILE)
     host = made.machine.host.model_copy(update={"node": HOSTILE, "cpu_model": HOSTILE, "accelerator": HOSTILE[:60]})
     machine = made.machine.model_copy(

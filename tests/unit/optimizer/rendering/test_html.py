@@ -111,6 +111,18 @@ def test_a_row_for_each_with_its_verdict_in_words() -> None:
     assert "it needs labels" in found.all("body")[0].text
 
 
+def test_streams_have_a_table_of_their_own_where_there_are_figures() -> None:
+    def tables(text: str) -> list[str]:
+        regions = [it for it in Strict(text).all("section") if it.attributes.get("aria-labelledby") == "streams"]
+        return [" ".join(it.text.split()) for it in regions]
+
+    (words,) = tables(html.render(several()))
+    assert "2 streams" in words
+    assert "quick 200 2\N{MULTIPLICATION SIGN} 180 to 200 450 3\N{MULTIPLICATION SIGN}" in words
+    assert "vague not measured: memory ran out" in words
+    assert tables(html.render(SAMPLES["language"]())) == []
+
+
 def test_marks_differ_in_shape_not_only_in_colour() -> None:
     found = Strict(html.render(several()))
     shapes = {

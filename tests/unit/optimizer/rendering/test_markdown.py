@@ -57,3 +57,7 @@ def test_it_says_the_same_in_short() -> None:
     assert "- `broken`: Inverse is not known" in text
     assert "- `openvino-int8-aware`: it needs labels" in text
     assert "\nskerry optimize oci://registry:5000/models/digits:1.0" in text
+    assert (
+        "- `quick`: 200 (2\N{MULTIPLICATION SIGN}) with 1 stream, 450 (3\N{MULTIPLICATION SIGN}) with 2 streams" in text
+    )
+    assert "- `vague`: not measured: memory ran out" in text

@@ -94,3 +94,21 @@ def test_words() -> None:
     assert shortened("abc", 3) == "abc"
     assert label(Metric.ACCURACY, EvaluationMetric.COSINE_SIMILARITY) == "cosine similarity"
     assert clean("a\x1b[31m\u202eb\n") == "a\ufffd[31m\ufffdb\n"
+
+
+def test_throughput_by_number_of_streams() -> None:
+    story = told(SAMPLES["several"]())
+    times = "\N{MULTIPLICATION SIGN}"
+    assert story.streams == (1, 2)
+    told_of = {
+        row.name: [(figure.value, figure.change) if figure else None for figure in row.figures]
+        for row in story.stream_rows
+    }
+    assert told_of == {
+        "baseline": [("100", ""), ("150", "")],
+        "quick": [("200", f"2{times}"), ("450", f"3{times}")],
+        "exact": [("120", f"1.2{times}"), None],
+        "vague": [None, None],
+    }
+    assert [row.remark for row in story.stream_rows] == ["", "", "", "not measured: memory ran out"]
+    assert told(SAMPLES["language"]()).stream_rows == ()
