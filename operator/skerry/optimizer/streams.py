@@ -21,7 +21,7 @@ from skerry.optimizer.flow import Flow
 from skerry.optimizer.report import StreamThroughput
 
 TURNS: Final = 16
-SECONDS: Final = 1.0
+SECONDS: Final = 0.5
 """How long one subject is measured with one number of streams, over all turns."""
 FEWEST: Final = 2
 MOST: Final = 4
@@ -115,7 +115,7 @@ def _figure(
 def _without_harm(figures: Callable[[], Iterator[StreamThroughput]], milliseconds: float) -> Streams:
     """Return figures, or why there are none: whatever goes wrong here is no fault of the candidate."""
     if milliseconds > _SLOWEST_MILLISECONDS:
-        return Streams(remark="not measured: an inference takes longer than the second that a measurement may take")
+        return Streams(remark="not measured: an inference takes longer than a second")
     try:
         return Streams(tuple(figures()))
     except Exception as error:  # noqa: BLE001 - what a process answered may be anything
