@@ -71,6 +71,11 @@ class ExitCode(IntEnum):
     BAD_CONFIGURATION = 78
 
 
+KILLED: Final = 137
+"""Exit code of a container that the kernel ended whole for the memory that a process in it took (cgroup v2). The Job
+tries again: its next pod goes on after what was measured, and gives up a candidate that was begun too often."""
+
+
 class Stage(StrEnum):
     """Stages of an optimization, in their order."""
 

@@ -5,6 +5,7 @@ Modules of commands import only what their signatures need; what works is import
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -77,7 +78,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Run the command of the process's arguments."""
+    """Run the command of the process's arguments; when it is told to end, it clears up first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     raise SystemExit(run(sys.argv[1:]))
 
 

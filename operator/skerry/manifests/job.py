@@ -109,7 +109,7 @@ def optimization_job(
                         "onExitCodes": {
                             "containerName": CONTAINER,
                             "operator": "NotIn",
-                            "values": [int(ExitCode.UNAVAILABLE)],
+                            "values": [int(ExitCode.UNAVAILABLE), contract.KILLED],
                         },
                     },
                 ]

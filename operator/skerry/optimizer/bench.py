@@ -16,7 +16,7 @@ from skerry.optimizer import energy
 from skerry.optimizer.backends import runner
 from skerry.optimizer.backends.base import BASELINE_SETTINGS, Backend, OwnStreams, OwnWarmUp, Session
 from skerry.optimizer.data import Sample, Samples
-from skerry.optimizer.errors import OutOfMemoryError
+from skerry.optimizer.errors import OptimizationError, OutOfMemoryError
 from skerry.optimizer.flow import Flow, flow
 from skerry.optimizer.headroom import free_bytes
 from skerry.optimizer.wire import transported
@@ -119,8 +119,9 @@ class Bench:
         self._runtime, self._subject = runtime, subject
         self._streams: list[Session] = []
         self._inputs = list(inputs)
-        self._session.infer(self._inputs[0])
+        first_output = self._session.infer(self._inputs[0])
         seconds = time.perf_counter() - started
+        _check_numbers(first_output)
         if subject.warmups:
             self.run(subject.warmups)
         self._start = Start(seconds, max(resident_bytes(subject.model.parent) - before, 1))
@@ -172,6 +173,17 @@ class Bench:
     def outputs(self, samples: Samples) -> npt.NDArray[Any]:
         """Return the first output of every sample, `[N, …]`."""
         return np.concatenate([self._session.infer(samples.sample(index)) for index in range(len(samples))])
+
+
+def _check_numbers(output: npt.NDArray[Any]) -> None:
+    """Refuse a model that computes nothing, whether there is data to see that or not.
+
+    Raises:
+        OptimizationError: Its output has values that are not numbers.
+    """
+    if np.issubdtype(output.dtype, np.floating) and np.isnan(output).any():
+        message = "the output is not a number (NaN) for the first sample"
+        raise OptimizationError(message)
 
 
 def _streams(runtime: Backend, subject: Subject, count: int) -> list[Session]:

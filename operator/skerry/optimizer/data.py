@@ -264,11 +264,14 @@ def default_metric(evaluation: Samples) -> EvaluationMetric:
 
 
 def check_metric(metric: EvaluationMetric, evaluation: Samples) -> None:
-    """Refuse a metric that the labels do not allow.
+    """Refuse a metric that the model or the labels do not allow.
 
     Raises:
         BadDataError: With what the metric needs.
     """
+    if metric is EvaluationMetric.PERPLEXITY:
+        message = f"the metric {metric} is for language models, which are measured on text; this model takes tensors"
+        raise BadDataError(message)
     needs_ids = metric in {EvaluationMetric.ACCURACY, EvaluationMetric.F1}
     needs_targets = metric in {EvaluationMetric.MEAN_ABSOLUTE_ERROR, EvaluationMetric.COSINE_SIMILARITY}
     if needs_ids and not evaluation.class_ids:

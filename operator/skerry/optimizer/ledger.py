@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -86,12 +86,51 @@ class Record(StatusModel):
             one_by_one=made.one_by_one,
         )
 
+    def beside(self, baseline: Mapping[Metric, float], streams: Mapping[int, float]) -> "Record":
+        """Return the record with its figures said of the baseline as it was measured this time.
+
+        A candidate was measured in turns with the baseline of then: what holds of it is the ratio.
+
+        Args:
+            baseline: The baseline's figures of now.
+            streams: Its throughput of now, by number of streams.
+        """
+
+        def factor(metric: Metric, before: float) -> float:
+            return baseline[metric] / before if metric in baseline and before > 0 else 1.0
+
+        latency = self.comparisons.get(Metric.LATENCY_P50)
+        slower = 1.0 if latency is None else factor(Metric.LATENCY_P50, latency.baseline)
+        return self.model_copy(
+            update={
+                "comparisons": {
+                    metric: _scaled(each, factor(metric, each.baseline)) for metric, each in self.comparisons.items()
+                },
+                "measurements": [_scaled(each, factor(each.metric, each.baseline)) for each in self.measurements],
+                "streams": [
+                    _scaled(each, streams.get(each.streams, each.baseline) / each.baseline) for each in self.streams
+                ],
+                "histogram": None
+                if self.histogram is None
+                else self.histogram.model_copy(update={"edges": [slower * edge for edge in self.histogram.edges]}),
+            }
+        )
+
     def figures(self) -> dict[Metric, Comparison]:
         """Return its figures."""
         return {
             metric: Comparison(each.baseline, each.value, each.low, each.high)
             for metric, each in self.comparisons.items()
         }
+
+
+_SCALED: Final = ("baseline", "value", "low", "high", "spread_low", "spread_high")
+Scalable = TypeVar("Scalable", ComparisonRecord, Measurement, StreamThroughput)
+
+
+def _scaled(figure: Scalable, factor: float) -> Scalable:
+    known = {name: getattr(figure, name, None) for name in _SCALED}
+    return figure.model_copy(update={name: factor * value for name, value in known.items() if value is not None})
 
 
 class Attempt(StatusModel):

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,6 +132,7 @@ class Trials:
         inputs, spec = self._inputs, self._inputs.spec
         shared = {
             "digests": dict(inputs.digests),
+            "files": self._files,
             "inputs": [shape.wire() for shape in spec.inputs],
             "calibration": spec.calibration.max_samples if spec.calibration else None,
             "metric": self._ground.metric,
@@ -151,6 +153,13 @@ class Trials:
             self._versions[tool] = child.call(f"asking {tool} for its version", backends.versions, tool, place=place)
         return self._versions[tool]
 
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """SHA-256 of each of the source's files: a local one may have its weights in another beside it."""
+        if not self._inputs.ledger.keeps:
+            return {}
+        return {name: trees.sha256(path) for name, path in sorted(self._ground.inspected.source.files.items())}
+
     def recall(self, planned: Planned) -> Tried | None:
         """Return a candidate that was measured before an interruption, judged by today's gates, without its files.
 
@@ -164,6 +173,8 @@ class Trials:
             return lost
         if record is None:
             return None
+        streams_now = {each.streams: each.value for each in self._baseline.streams.figures}
+        record = record.beside(self._baseline.figures(), streams_now)
         tried = self._begun(planned)
         tried.made, tried.seconds, tried.size_bytes = record.how(), record.seconds, record.size_bytes
         tried.samples, tried.samples_at_most = record.samples, record.samples_at_most

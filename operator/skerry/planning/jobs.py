@@ -9,14 +9,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from skerry.api.conditions import find
-from skerry.api.jobcontract import ExitCode, JobResult, Progress, Stage
+from skerry.api.jobcontract import KILLED, ExitCode, JobResult, Progress, Stage
 from skerry.api.optimizationjob import OptimizationJobStatus
 from skerry.api.reasons import ConditionType, JobReason
 from skerry.api.types import CandidateResult, ModelFacts
 
 Document = dict[str, Any]
 RETRY_SECONDS: Final = 120
-_OOM_EXIT: Final = 137
 _TERMINATED: Final = 143
 
 
@@ -177,7 +176,7 @@ def _failed(failed: Document, pod: Document | None, *, ran: bool) -> JobState:
         return JobState(Phase.RETRY, JobReason.PENDING, message, retry_at=since)
     terminated, result = (_terminated(pod) if pod else None) or {}, _result(pod)
     code = terminated.get("exitCode")
-    if terminated.get("reason") == "OOMKilled" or (code == _OOM_EXIT and result is None):
+    if pod is not None and _ran_out_of_memory(pod):
         message = "the optimizer ran out of memory: raise spec.optimization.resources.limits.memory"
         return JobState(Phase.FAILED, JobReason.OUT_OF_MEMORY, message)
     if result is not None and code != ExitCode.UNAVAILABLE:
@@ -191,6 +190,12 @@ def _failed(failed: Document, pod: Document | None, *, ran: bool) -> JobState:
     return JobState(Phase.FAILED, JobReason.INTERNAL_ERROR, message)
 
 
+def _ran_out_of_memory(pod: Document) -> bool:
+    terminated = _terminated(pod) or {}
+    told = terminated.get("exitCode") == KILLED and _result(pod) is None
+    return terminated.get("reason") == "OOMKilled" or told
+
+
 def _underway(pod: Document | None) -> JobState:
     if pod is None:
         return JobState(Phase.RUNNING, JobReason.PENDING, "waiting for the Job's pod")
@@ -201,6 +206,9 @@ def _underway(pod: Document | None) -> JobState:
         result = _result(pod)
         reason = result.reason if result else JobReason.SOURCE_UNREACHABLE
         return JobState(Phase.RUNNING, reason, f"{result.message if result else ''}; trying again".strip("; "))
+    if _ran_out_of_memory(pod):
+        message = "memory ran out; going on in another pod, after what was measured"
+        return JobState(Phase.RUNNING, JobReason.OUT_OF_MEMORY, message)
     return JobState(Phase.RUNNING, JobReason.RUNNING, "")
 
 

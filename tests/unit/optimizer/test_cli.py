@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,24 @@ def test_variant_report_and_table(
     assert (out / "variant" / facts.model_file).is_file()
     report = Report.model_validate_json((out / "report.json").read_text(encoding="utf-8"))
     assert report.chosen == facts.name == "onnxruntime-int8-static"
+
+
+def test_what_is_told_to_end_leaves_nothing_behind(tmp_path: Path, classifier: Path, labelled: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = [classifier, "--data", labelled, "--out", tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "skerry.cli.main", "optimize", *map(str, words)],
+        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + 60
+    while not list(scratch.glob("skerry-optimize-*/candidates")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list(scratch.glob("skerry-optimize-*"))
 
 
 def test_json_and_nothing_to_serve(tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,6 +145,8 @@ def test_the_meaning_of_accuracy_follows_the_labels() -> None:
     assert data.default_metric(targets) is EvaluationMetric.MEAN_ABSOLUTE_ERROR
     with pytest.raises(BadDataError, match=r"F1 needs labels that are class ids: an array 'labels' of integers \[N\]"):
         data.check_metric(EvaluationMetric.F1, targets)
+    with pytest.raises(BadDataError, match="Perplexity is for language models"):
+        data.check_metric(EvaluationMetric.PERPLEXITY, targets)
     with pytest.raises(BadDataError, match="CosineSimilarity needs labels that are targets"):
         data.check_metric(EvaluationMetric.COSINE_SIMILARITY, Samples(arrays, labels=IDS))
 

@@ -9,11 +9,13 @@ import pytest
 
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
-from skerry.api.types import Verdict
+from skerry.api.types import Metric, Verdict
 from skerry.optimizer.backends.base import Made
 from skerry.optimizer.conclude import Outcome
-from skerry.optimizer.ledger import MOST_ATTEMPTS, AttemptLedger, FolderLedger, Record, made_record
+from skerry.optimizer.ledger import MOST_ATTEMPTS, AttemptLedger, ComparisonRecord, FolderLedger, Record, made_record
 from skerry.optimizer.pipeline import Surroundings, optimize
+from skerry.optimizer.report import LatencyHistogram, Measurement, StreamThroughput
+from skerry.planning.gates import Comparison
 from tests.unit.optimizer import models
 from tests.unit.optimizer.test_pipeline import AS_GOOD, NOW, OPENVINO, PLAIN, SMALLER, STATIC, Lines, LocalFiles
 
@@ -153,6 +155,46 @@ def test_what_failed_is_not_begun_again(tmp_path: Path) -> None:
     search(tmp_path / "two", source, None, lines, tmp_path / "ledger", AttemptLedger, candidates=[OPENVINO])
     assert not lines.begun[Stage.CONVERTING, "openvino-fp32"]
     assert "Inverse" in lines.results["openvino-fp32"].message
+
+
+def test_weights_beside_a_model_count(tmp_path: Path, labelled: Path) -> None:
+    source = models.save_outside(tmp_path / "model", models.classifier())
+    search(tmp_path / "one", source, labelled, Lines(), tmp_path / "ledger")
+    weights = source.with_name("weights.bin")
+    changed = bytearray(weights.read_bytes())
+    changed[3] ^= 1  # in the least bits of a weight
+    weights.write_bytes(changed)
+    lines = Counting()
+    search(tmp_path / "two", source, labelled, lines, tmp_path / "ledger")
+    assert lines.begun[Stage.MEASURING, WINNER] == 1
+
+
+def test_figures_of_then_are_said_of_the_baseline_of_now() -> None:
+    then = ComparisonRecord(baseline=2.0, value=1.0, low=0.9, high=1.1)
+    size = ComparisonRecord(baseline=8.0, value=4.0, low=4.0, high=4.0)
+    timed = Measurement(metric=Metric.LATENCY_P50, unit="ms", value=1.0, low=0.9, high=1.1, baseline=2.0, runs=9)
+    record = Record(
+        key="a" * 64,
+        name="x",
+        made=made_record(Made("model.onnx", {}, "FP32", {})),
+        comparisons={Metric.LATENCY_P50: then, Metric.ARTIFACT_SIZE: size},
+        measurements=[timed.model_copy(update={"spread_low": 0.5})],
+        histogram=LatencyHistogram(edges=[0.5, 1.5], counts=[9]),
+        samples=1,
+        samples_at_most=1,
+        size_bytes=1,
+        seconds=1.0,
+        files_sha256="b" * 64,
+        streams=[StreamThroughput(streams=2, value=300.0, low=250.0, high=350.0, baseline=200.0, runs=9, turns=2)],
+    )
+    now = record.beside({Metric.LATENCY_P50: 4.0, Metric.ARTIFACT_SIZE: 8.0}, {2: 100.0})
+    found = now.figures()
+    assert found[Metric.LATENCY_P50] == Comparison(4.0, 2.0, 1.8, 2.2)
+    assert found[Metric.ARTIFACT_SIZE] == Comparison(8.0, 4.0, 4.0, 4.0)
+    (figure,) = now.measurements
+    assert (figure.baseline, figure.value, figure.spread_low, figure.spread_high) == (4.0, 2.0, 1.0, None)
+    assert now.histogram == LatencyHistogram(edges=[1.0, 3.0], counts=[9])
+    assert (now.streams[0].baseline, now.streams[0].value) == (100.0, 150.0)
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:

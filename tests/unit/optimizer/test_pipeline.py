@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from skerry.api.artifact import VariantFacts
 from skerry.api.jobcontract import Stage
@@ -24,6 +25,7 @@ from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationEr
 from skerry.optimizer.measure import Pair
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
 from skerry.optimizer.report import Report
+from skerry.planning.candidates import from_name
 from skerry.store.fetch import Fetched
 from tests.unit.optimizer import models
 
@@ -216,6 +218,26 @@ def test_a_candidate_that_takes_the_baseline_along_does_not_stop_the_others(
     assert outcome.chosen.name == "onnxruntime-fp32"
     assert outcome.facts is not None
     assert outcome.facts.provenance.calibration_sha256 is None
+
+
+def test_candidates_are_made_of_a_model_with_its_weights_beside_it(tmp_path: Path, labelled: Path) -> None:
+    """As exports of PyTorch have them."""
+    source = models.save_outside(tmp_path / "model", models.classifier())
+    names = ("onnxruntime-int8-static", "onnxruntime-int8-dynamic", "onnxruntime-fp32", "onnxruntime-fp16")
+    wanted = [from_name(name, {}).wire() for name in (*names, "openvino-int8-ptq", "openvino-int8-weights")]
+    lines = Lines()
+    run(tmp_path, source, lines, evaluation={"uri": str(labelled)}, candidates=wanted, gates=[])
+    assert {name: result.message for name, result in lines.results.items() if not result.metrics} == {}
+    assert len(lines.results) == 1 + len(wanted)
+
+
+def test_a_model_that_computes_no_numbers(tmp_path: Path) -> None:
+    """Also where there is no data to see that on."""
+    nodes = [helper.make_node("Sub", ["x", "x"], ["nought"]), helper.make_node("Div", ["nought", "nought"], ["y"])]
+    shapes: dict[str, tuple[int, list[int | str]]] = {"x": (TensorProto.FLOAT, [1, 4])}
+    source = models.save(tmp_path / "nan.onnx", models.model(nodes, shapes, {"y": (TensorProto.FLOAT, [1, 4])}))
+    with pytest.raises(BadModelError, match=r"the output is not a number \(NaN\) for the first sample"):
+        run(tmp_path, source, candidates=[PLAIN], gates=[])
 
 
 def test_an_ir_with_a_free_batch(tmp_path: Path, classifier: Path) -> None:

@@ -95,6 +95,12 @@ def test_ends_that_trying_again_does_not_mend(
     assert state.message
 
 
+def test_memory_that_ran_out_is_told_while_the_next_pod_goes_on() -> None:
+    state = assess(batch(), [pod(137, oom="OOMKilled")])
+    assert summary(state) == (Phase.RUNNING, JobReason.OUT_OF_MEMORY)
+    assert "going on in another pod" in state.message
+
+
 def test_a_defect_is_called_one() -> None:
     assert "a defect of Skerry" in assess(batch("Failed", "PodFailurePolicy"), [pod(1)]).message
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx.external_data_helper import uses_external_data
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -40,6 +41,7 @@ _LEVELS: Final = {
     "Extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "Basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
 }
+_WEIGHTS: Final = "model.data"
 _CALIBRATIONS: Final = {
     "MinMax": CalibrationMethod.MinMax,
     "Entropy": CalibrationMethod.Entropy,
@@ -194,6 +196,9 @@ def _optimize(work: Work, target: Path) -> _Result:
     """Write the graph as ONNX Runtime's hardware-independent optimizations leave it."""
     options = _options(work.request.options.get("level", "Extended"))
     options.optimized_model_filepath = str(target)
+    if any(map(uses_external_data, onnx.load(str(work.source.path), load_external_data=False).graph.initializer)):
+        # Else the new model would look for the old one's weights beside itself.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     ort.InferenceSession(str(work.source.path), options, providers=[PROVIDER])
     return _Result("FP32")
 
@@ -220,7 +225,8 @@ def _prepared(work: Work, folder: Path) -> Path:
     """Return the model with shapes inferred and layers fused, as the quantizers want it, and every node named."""
     prepared = folder / "prepared.onnx"
     # Symbolic shape inference helps transformers only, and fails on some of them.
-    quant_pre_process(work.source.path, prepared, skip_symbolic_shape=True)
+    # As a loaded model, whose weights may lie in files beside it: those it does not find from its own folder.
+    quant_pre_process(onnx.load(str(work.source.path)), prepared, skip_symbolic_shape=True)
     model = onnx.load(str(prepared))
     taken = {node.name for node in model.graph.node}
     for index, node in enumerate(model.graph.node):
