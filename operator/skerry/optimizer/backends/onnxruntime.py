@@ -196,7 +196,7 @@ def _optimize(work: Work, target: Path) -> _Result:
     """Write the graph as ONNX Runtime's hardware-independent optimizations leave it."""
     options = _options(work.request.options.get("level", "Extended"))
     options.optimized_model_filepath = str(target)
-    if any(map(uses_external_data, onnx.load(str(work.source.path), load_external_data=False).graph.initializer)):
+    if _weights_outside(work.source.path):
         # Else the new model would look for the old one's weights beside itself.
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     ort.InferenceSession(str(work.source.path), options, providers=[PROVIDER])
@@ -221,12 +221,33 @@ def _halve(work: Work, target: Path) -> _Result:
     return _Result("FP16")
 
 
+def _weights_outside(path: Path) -> bool:
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(uses_external_data(tensor) for tensor in graph.initializer)
+
+
+def whole(path: Path, folder: Path) -> Path:
+    """Return a model with its weights inside, a copy where they are in files beside it, which quantizers do not find.
+
+    Raises:
+        BadModelError: They are too large for one file.
+    """
+    if not _weights_outside(path):
+        return path
+    model = onnx.load(str(path))
+    if model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
+        message = "the quantizers of ONNX Runtime take models of less than 2 GiB"
+        raise BadModelError(message)
+    target = folder / "whole.onnx"
+    onnx.save(model, str(target))
+    return target
+
+
 def _prepared(work: Work, folder: Path) -> Path:
     """Return the model with shapes inferred and layers fused, as the quantizers want it, and every node named."""
     prepared = folder / "prepared.onnx"
     # Symbolic shape inference helps transformers only, and fails on some of them.
-    # As a loaded model, whose weights may lie in files beside it: those it does not find from its own folder.
-    quant_pre_process(onnx.load(str(work.source.path)), prepared, skip_symbolic_shape=True)
+    quant_pre_process(whole(work.source.path, folder), prepared, skip_symbolic_shape=True)
     model = onnx.load(str(prepared))
     taken = {node.name for node in model.graph.node}
     for index, node in enumerate(model.graph.node):
