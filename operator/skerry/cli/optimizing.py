@@ -37,7 +37,7 @@ from skerry.cli.artifacts import credentials_for, parse_reference, settings_with
 from skerry.cli.errors import CommandError
 from skerry.cli.optimize import Access, Wishes
 from skerry.cli.optimize_view import Screen, libraries_to_log
-from skerry.optimizer import pipeline
+from skerry.optimizer import boundary, pipeline
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.errors import ConfigurationError, OptimizationError
 from skerry.optimizer.ledger import FolderLedger
@@ -56,6 +56,8 @@ NONE_PASSED: Final = 1
 """Exit code when no candidate passes the gates: all went well, but there is nothing to serve."""
 LOG_FILE: Final = "optimize.log"
 VARIANT_FOLDER: Final = "variant"
+REPORT_JSON: Final = "report.json"
+_NEW: Final = ".new"
 PROGRESS_FOLDER: Final = "progress"
 _LOCAL: Final = "file://"
 _WORDS_OF_A_GATE: Final = 3
@@ -92,10 +94,11 @@ class _Fetcher:
     def _copied(self, path: Path, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            shutil.copytree(path, folder, dirs_exist_ok=True)
+            for name, file in boundary.regular_files(path).items():
+                boundary.copy(file, folder / name)
             return folder
         target = folder / path.name
-        shutil.copyfile(path, target)
+        boundary.copy(path.resolve(), target)
         return target
 
 
@@ -194,18 +197,31 @@ def _out_folder(wishes: Wishes) -> Path:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / LOG_FILE).is_file())):
         message = f"{folder} exists and is not the result of an earlier run; name another one with --out"
         raise CommandError(message, os.EX_CANTCREAT)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{folder} cannot be made: {error.strerror}; name another one with --out"
+        raise CommandError(message, os.EX_CANTCREAT) from error
     return folder
 
 
 def _write(outcome: Outcome, folder: Path) -> str:
     """Leave the variant and the report in a folder, instead of those of an earlier run, and return the JSON."""
-    shutil.rmtree(folder / VARIANT_FOLDER, ignore_errors=True)
-    files = report_files(outcome.report)
-    for file in files:
-        (folder / file.name).write_bytes(file.content)
-    if outcome.folder is not None:
-        shutil.copytree(outcome.folder, folder / VARIANT_FOLDER)
+    files, new, variant = report_files(outcome.report), folder / _NEW, folder / VARIANT_FOLDER
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        for file in files:
+            (new / file.name).write_bytes(file.content)
+        if outcome.folder is not None:
+            shutil.copytree(outcome.folder, new / VARIANT_FOLDER)
+        shutil.rmtree(variant, ignore_errors=True)
+        for path in sorted(new.iterdir(), key=lambda path: (path.name != VARIANT_FOLDER, path.name == REPORT_JSON)):
+            path.rename(folder / path.name)
+        new.rmdir()
+    except OSError as error:
+        message = f"the results cannot be written into {folder}: {error.strerror}"
+        raise CommandError(message, os.EX_CANTCREAT) from error
     return files[0].content.decode()
 
 

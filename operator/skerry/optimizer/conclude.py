@@ -190,6 +190,8 @@ def _failures(found: Found) -> str:
         f"{tried.result.name} ({', '.join(tried.missed) if tried.made else 'could not be made'})"
         for tried in found.tried
     )
+    if nearest.made is None:
+        return "; ".join(f"{tried.result.name}: {tried.result.message}" for tried in found.tried)
     return f"Nearest was {nearest.result.name}: {nearest.result.message}. Missed gates: {each}. {_ADVICE}"
 
 

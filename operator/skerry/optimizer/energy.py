@@ -87,13 +87,20 @@ def here() -> Sequence[Counter]:
 
 def counters(root: Path = _ROOT) -> list[Counter]:
     """Return the counters that can be read; a board's own sensors see its GPU as well, and are not added to others."""
-    packages = [folder for folder in sorted(root.glob(_PACKAGES)) if folder.name.count(":") == 1]
+    packages = [folder for folder in sorted(root.glob(_PACKAGES)) if folder.name.count(":") == 1 and _part(folder)]
     found: list[Counter] = [
         *_readable((folder / "energy_uj", folder / "max_energy_range_uj") for folder in packages)
     ] or [*_readable((path, None) for path in sorted(root.glob(_HWMON)))]
     if not found and (board := power.counter(root)) is not None:
         return [board]
     return [*found, *nvml.counters()]
+
+
+def _part(zone: Path) -> bool:
+    """Tell whether a zone of RAPL is a part of the machine: `psys` is all of it, and would be added to its parts."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (zone / "name").read_text(encoding="ascii").strip() != "psys"
+    return True
 
 
 def _readable(files: Iterable[tuple[Path, Path | None]]) -> Iterator[FileCounter]:

@@ -238,9 +238,10 @@ class FolderLedger:
     def recall(self, wanted: str) -> Record | None:
         """Return the record of a key; a file that cannot be read counts as none."""
         try:
-            return Record.model_validate_json((self.folder / f"{wanted}{_RECORD}").read_bytes())
+            record = Record.model_validate_json((self.folder / f"{wanted}{_RECORD}").read_bytes())
         except (OSError, ValidationError):
             return None
+        return record if record.key == wanted else None
 
     def note(self, record: Record) -> None:
         """Write a record down, whole or not at all."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from skerry.accelerators import cpu
 from skerry.accelerators.catalogue import Catalogue, catalogue
@@ -23,6 +23,8 @@ from skerry.optimizer.toolshed import Toolshed, toolshed
 from skerry.optimizer.trials import Inputs
 from skerry.store.errors import BadInputError, DigestMismatchError, NotFoundError
 from skerry.store.fetch import Fetched
+
+_SHOWN: Final = 5
 
 
 class Fetcher(Protocol):
@@ -99,11 +101,16 @@ def optimize(spec: OptimizationJobSpec, fetcher: Fetcher, reporter: Reporter, he
             return None
         reporter.progress(Stage.FETCHING, 4, message=data.uri)
         try:
-            return fetcher.fetch(data.uri, data.sha256, here.common / name)
+            found = fetcher.fetch(data.uri, data.sha256, here.common / name)
         except (DigestMismatchError, NotFoundError):
             raise
         except BadInputError as error:
             raise BadDataError(str(error)) from error
+        if found.path.is_dir():
+            files = sorted(path.relative_to(found.path).as_posix() for path in found.path.rglob("*") if path.is_file())
+            message = f"{data.uri} has several files ({', '.join(files[:_SHOWN])}); data is one file: name that alone"
+            raise BadDataError(message)
+        return found
 
     with clock.timed(Stage.FETCHING):
         reporter.progress(Stage.FETCHING, 0, message=spec.model.uri)

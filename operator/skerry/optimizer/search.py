@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from skerry.accelerators.recipes import REFERENCE
 from skerry.api.jobcontract import Stage
-from skerry.api.types import CandidateResult, ModelFacts, ModelFormat, Technique
+from skerry.api.types import CandidateResult, ModelFacts, ModelFormat, Technique, WhenNoneQualifies
 from skerry.optimizer import boundary, child, conversion, inspection, language_inspection
 from skerry.optimizer.child import Place
 from skerry.optimizer.detect import locate
@@ -234,6 +234,11 @@ def _plan(inputs: Inputs, shared: Ground) -> matrix.Plan:
         tools=inputs.tools.tools,
     )
     try:
-        return matrix.plan(inputs.entry, available, inputs.spec.candidates)
+        found = matrix.plan(inputs.entry, available, inputs.spec.candidates)
     except matrix.CandidateError as error:
         raise ConfigurationError(str(error)) from error
+    if not found.candidates and inputs.spec.when_none_qualifies is WhenNoneQualifies.FAIL:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items())
+        message = f"there is nothing to try for {inputs.entry.name}: {reasons or 'the matrix has no candidates for it'}"
+        raise ConfigurationError(message)
+    return found

@@ -44,6 +44,8 @@ from skerry.planning.gates import Comparison, judge
 from skerry.store import trees
 
 _SAFE: Final = re.compile(MODEL_FILE_PATTERN)
+_LEAST_FREE: Final = 4 << 20
+"""Bytes; a disk with less is full."""
 _EMULATOR_SECONDS: Final = 300.0
 """After how long an emulator is not asked for further samples: it takes seconds for what a device does in one ms."""
 
@@ -192,7 +194,7 @@ class Trials:
         again = self.make(tried.planned)
         same = again.made is not None and trees.sha256(again.folder) == tried.recalled
         if same:
-            tried.recalled = ""
+            tried.made, tried.recalled = again.made, ""
         return same
 
     def _note(self, tried: Tried, made: Made, found: Mapping[Metric, Comparison]) -> None:
@@ -211,7 +213,8 @@ class Trials:
             streams=list(tried.streams.figures),
             streams_remark=tried.streams.remark,
         )
-        self._inputs.ledger.note(record)
+        with self._written_down() as book:
+            book.note(record)
 
     def _begun(self, planned: Planned) -> Tried:
         """Return a candidate of which nothing is known yet, with an empty folder."""
@@ -225,7 +228,8 @@ class Trials:
 
     def begin(self, planned: Planned) -> Tried:
         """Make a candidate that is to be measured, having written down that it was begun."""
-        self._inputs.ledger.begin(self._key(planned))
+        with self._written_down() as book:
+            book.begin(self._key(planned))
         return self.make(planned)
 
     def make(self, planned: Planned) -> Tried:
@@ -347,11 +351,33 @@ class Trials:
             traceback.print_exc()
             self._lose(tried, f"what its process answered cannot be used: {type(error).__name__}: {error}")
 
+    @contextlib.contextmanager
+    def _written_down(self) -> Iterator[Ledger]:
+        """Give the ledger; that it cannot be written is no fault of a candidate.
+
+        Raises:
+            OutOfDiskError: It cannot be written.
+        """
+        try:
+            yield self._inputs.ledger
+        except OSError as error:
+            message = f"what was measured cannot be written down: {error}"
+            raise OutOfDiskError(message) from error
+
     def _lose(self, tried: Tried, message: str) -> None:
+        """Note that a candidate failed, unless that was for want of space, which libraries say in many words.
+
+        Raises:
+            OutOfDiskError: The disk is full.
+        """
+        if shutil.disk_usage(self._folder).free < _LEAST_FREE:
+            full = f"the disk that holds {self._folder} is full: {message}"
+            raise OutOfDiskError(full)
         if self._bench.renew():
             message += "; the unoptimized model's process ended as well, and was started again"
         tried.fail(message)
-        self._inputs.ledger.fail(self._key(tried.planned), tried.result.message)
+        with self._written_down() as book:
+            book.fail(self._key(tried.planned), tried.result.message)
 
 
 def _check(made: Made, folder: Path, files: Mapping[str, Path]) -> None:

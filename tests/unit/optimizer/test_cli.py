@@ -1,7 +1,9 @@
 """`skerry optimize`, without a cluster."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +63,45 @@ def test_json_and_nothing_to_serve(tmp_path: Path, classifier: Path, capfd: pyte
         assert run(["optimize", str(classifier), "--out", str(out), *arguments]) == 1
         assert json.loads(capfd.readouterr().out)["reason"] == "GatesFailed"
     assert not (out / "variant").exists()
+
+
+def test_results_stay_until_there_are_new_ones(
+    tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["optimize", str(classifier), "--out", str(out), "--candidate", "onnxruntime-fp32", "--no-gates"]
+    assert run(words) == 0
+    results = (*out.glob("report.*"), *out.glob("variant/*"))
+    before = {path: path.read_bytes() for path in results}
+    assert len(before) > 3
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    assert run(words) == os.EX_CANTCREAT
+    assert f"the results cannot be written into {out}: No space left on device" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_links_are_not_copied_for_workers(tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    secret, folder, workers = tmp_path / "secret", tmp_path / "model", tmp_path / "workers"
+    secret.write_text("not the model's", encoding="utf-8")
+    folder.mkdir()
+    workers.mkdir()
+    (folder / "model.onnx").write_bytes(classifier.read_bytes())
+    (folder / "weights.bin").symlink_to(secret)
+    words = ["--workers", str(workers), "--out", str(tmp_path / "out")]
+    assert run(["optimize", str(folder), *words]) == os.EX_DATAERR
+    assert "weights.bin is neither a file nor a folder; links are not taken" in capfd.readouterr().err
+
+
+def test_a_place_for_results_that_cannot_be_made(
+    tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(["optimize", str(classifier), "--out", str(tmp_path / "file" / "out")]) == os.EX_CANTCREAT
+    assert "name another one with --out" in capfd.readouterr().err
 
 
 def test_what_libraries_print_goes_to_the_log(

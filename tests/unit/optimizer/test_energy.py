@@ -55,8 +55,10 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_packages_count_and_their_parts_do_not(tmp_path: Path) -> None:
-    for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0"):
+    for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0", "intel-rapl:2"):
         rapl(tmp_path, name, 5)
+    write(tmp_path, "powercap/intel-rapl:2", name="psys")
+    write(tmp_path, "powercap/intel-rapl:1", name="package-1")
     assert names(tmp_path) == ["intel-rapl:0/energy_uj", "intel-rapl:1/energy_uj"]
 
 

@@ -21,7 +21,8 @@ from skerry.optimizer import child, measure
 from skerry.optimizer.backends import runner
 from skerry.optimizer.child import Remote
 from skerry.optimizer.conclude import Outcome
-from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError
+from skerry.optimizer.errors import BadDataError, BadModelError, ConfigurationError, OutOfDiskError
+from skerry.optimizer.ledger import FolderLedger
 from skerry.optimizer.measure import Pair
 from skerry.optimizer.pipeline import Surroundings, optimize, threads_here
 from skerry.optimizer.report import Report
@@ -229,6 +230,30 @@ def test_candidates_are_made_of_a_model_with_its_weights_beside_it(tmp_path: Pat
     run(tmp_path, source, lines, evaluation={"uri": str(labelled)}, candidates=wanted, gates=[])
     assert {name: result.message for name, result in lines.results.items() if not result.metrics} == {}
     assert len(lines.results) == 1 + len(wanted)
+
+
+def test_data_of_several_files(tmp_path: Path, classifier: Path, labelled: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("calibration.npz", "test.npz"):
+        (folder / name).write_bytes(labelled.read_bytes())
+    with pytest.raises(BadDataError, match=r"several files \(calibration.npz, test.npz\); data is one file"):
+        run(tmp_path, classifier, evaluation={"uri": str(folder)}, candidates=[PLAIN])
+
+
+def test_nothing_to_try_is_said_before_anything_is_measured(tmp_path: Path, classifier: Path) -> None:
+    lines = Lines()
+    with pytest.raises(ConfigurationError, match=r"there is nothing to try for nvidia-gpu: .*tensorrt is not here"):
+        run(tmp_path, classifier, lines, accelerator="nvidia-gpu")
+    assert Stage.BASELINE not in lines.stages
+
+
+def test_records_that_cannot_be_written_are_no_fault_of_the_candidates(tmp_path: Path, classifier: Path) -> None:
+    (tmp_path / "ledger").write_text("in the way", encoding="utf-8")
+    here = Surroundings(tmp_path / "work", "node-1", 1, lambda: NOW, ledger=FolderLedger(tmp_path / "ledger"))
+    document = {"model": {"uri": str(classifier)}, "accelerator": "cpu", "candidates": [PLAIN], "gates": []}
+    with pytest.raises(OutOfDiskError, match="what was measured cannot be written down"):
+        optimize(OptimizationJobSpec.model_validate(document), LocalFiles(), Lines(), here)
 
 
 def test_a_model_that_computes_no_numbers(tmp_path: Path) -> None:
