@@ -104,6 +104,13 @@ Shapes = Annotated[
 Fallback = Annotated[
     str, typer.Option("--when-none-qualifies", help="Fail, or ServeBaseline: the unoptimized model is the result.")
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option("--budget-minutes", min=1, max=10_080, help="After how many minutes no further candidate is begun."),
+]
+Most = Annotated[
+    int | None, typer.Option("--max-candidates", min=1, max=32, help="How many candidates are tried at the most.")
+]
 Push = Annotated[
     str | None,
     typer.Option("--push", metavar="oci://…", help="Push variant and report: oci://REGISTRY[:PORT]/REPOSITORY:TAG."),
@@ -164,6 +171,8 @@ class Wishes:
     candidates: tuple[str, ...]
     shapes: tuple[str, ...]
     when_none_qualifies: str
+    budget_minutes: int | None
+    max_candidates: int | None
     push: str | None
     out: Path | None
     threads: int | None
@@ -192,6 +201,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     candidate: Candidates = None,
     shape: Shapes = None,
     when_none_qualifies: Fallback = "Fail",
+    budget_minutes: Budget = None,
+    max_candidates: Most = None,
     push: Push = None,
     out: Out = None,
     threads: Threads = None,
@@ -236,6 +247,8 @@ def optimize(  # noqa: PLR0913 - they are the command's options
         candidates=tuple(candidate or ()),
         shapes=tuple(shape or ()),
         when_none_qualifies=when_none_qualifies,
+        budget_minutes=budget_minutes,
+        max_candidates=max_candidates,
         push=push,
         out=out,
         threads=threads,

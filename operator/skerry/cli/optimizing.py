@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from skerry.accelerators.catalogue import catalogue
 from skerry.api.jobcontract import Stage
 from skerry.api.optimizationjob import OptimizationJobSpec
+from skerry.api.pods import OptimizationSettings
 from skerry.api.types import (
     CalibrationData,
     CandidateRequest,
@@ -261,6 +262,7 @@ def spec_of(wishes: Wishes) -> OptimizationJobSpec:
         objective=_word(Objective, wishes.objective, "--objective"),
         candidates=[_candidate(text) for text in wishes.candidates],
         when_none_qualifies=_word(WhenNoneQualifies, wishes.when_none_qualifies, "--when-none-qualifies"),
+        optimization=OptimizationSettings(budget_minutes=wishes.budget_minutes, max_candidates=wishes.max_candidates),
     )
 
 

@@ -21,7 +21,8 @@ _CONTINUED: Final = " \\\n  "
 def portable(spec: OptimizationJobSpec) -> OptimizationJobSpec:
     """Return a spec without what has a meaning in a cluster only: where the Job runs, and names of Secrets."""
     model = spec.model.model_copy(update={"credentials_secret_name": None})
-    changes = {"model": model, "optimization": OptimizationSettings(), "suspend": False}
+    limits = spec.optimization.model_dump(include={"budget_minutes", "max_candidates"})
+    changes = {"model": model, "optimization": OptimizationSettings(**limits), "suspend": False}
     return spec.model_copy(update=changes)
 
 
@@ -79,6 +80,11 @@ def _options(spec: OptimizationJobSpec, threads: int | None) -> Iterator[tuple[s
         name = recipe_of(request).name
         yield ("--candidate", f"{name}:{options}" if options else name)
     yield ("--when-none-qualifies", spec.when_none_qualifies)
+    limits = spec.optimization
+    if limits.budget_minutes is not None:
+        yield ("--budget-minutes", str(limits.budget_minutes))
+    if limits.max_candidates is not None:
+        yield ("--max-candidates", str(limits.max_candidates))
     if threads is not None:
         yield ("--threads", str(threads))
 

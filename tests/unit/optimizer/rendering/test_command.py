@@ -71,7 +71,13 @@ SPECS = st.fixed_dictionaries(
         "objective": st.sampled_from(Objective),
         "candidates": st.lists(st.sampled_from(CANDIDATES), max_size=3),
         "whenNoneQualifies": st.sampled_from(WhenNoneQualifies),
-        "optimization": st.just({"nodeSelector": {"kind": "edge"}}),
+        "optimization": st.fixed_dictionaries(
+            {
+                "nodeSelector": st.just({"kind": "edge"}),
+                "budgetMinutes": optional(st.integers(1, 10_080)),
+                "maxCandidates": optional(st.integers(1, 32)),
+            }
+        ),
         "suspend": st.booleans(),
     }
 )
@@ -116,6 +122,8 @@ def test_it_asks_for_the_same(document: dict[str, Any]) -> None:
     loosened = wanted.model_copy(update={"model": wanted.model.model_copy(update=bare)})
     assert loosened.model == portable(spec).model.model_copy(update=bare)
     assert (wanted.gates, wanted.candidates, wanted.inputs) == (spec.gates, spec.candidates, spec.inputs)
+    assert wanted.optimization.budget_minutes == spec.optimization.budget_minutes
+    assert wanted.optimization.max_candidates == spec.optimization.max_candidates
 
 
 def test_the_digests_are_those_of_what_was_used() -> None:
