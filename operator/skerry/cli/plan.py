@@ -68,10 +68,12 @@ def plan(
     spec = _spec(manifest)
     entries = _entries(spec, accelerator, catalogue)
     fp32 = None if parameters is None else parameters * _FP32_BYTES
-    found = preview(entries, _available(spec, kind, model_format), spec.candidates, fp32)
+    available = _available(spec, kind, model_format)
+    found = sorted(preview(entries, available, spec.candidates, fp32), key=lambda each: bool(each.remark))
     if as_json:
         typer.echo(json.dumps([_document(each) for each in found], indent=2))
     else:
+        typer.echo(f"for a model that is {available.kind} in the format {available.model_format}; see --kind, --format")
         _show(found)
 
 
@@ -89,22 +91,36 @@ def _spec(path: Path) -> "EdgeModelSpec":
     from pydantic import ValidationError  # noqa: PLC0415 - lazy
 
     from skerry.api.edgemodel import EdgeModelSpec  # noqa: PLC0415 - lazy
+    from skerry.api.meta import API_VERSION  # noqa: PLC0415 - lazy
+    from skerry.planning.gates import GateError, check  # noqa: PLC0415 - lazy
 
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise CommandError(message, os.EX_NOINPUT) from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         message = f"{path} cannot be read as YAML: {error}"
         raise CommandError(message, os.EX_NOINPUT) from error
     models = [each for each in documents if isinstance(each, dict) and each.get("kind") == "EdgeModel"]
     if len(models) != 1:
         message = f"{path} must hold one EdgeModel, but holds {len(models)}"
         raise CommandError(message, os.EX_DATAERR)
+    if (found := models[0].get("apiVersion")) != API_VERSION:
+        message = f"{path}: the apiVersion is {found}; this version of Skerry knows {API_VERSION}"
+        raise CommandError(message, os.EX_DATAERR)
     try:
-        return EdgeModelSpec.model_validate(models[0].get("spec"))
+        spec = EdgeModelSpec.model_validate(models[0].get("spec"))
+        for gate in spec.gates:
+            check(gate)
+    except GateError as error:
+        message = f"{path}: {error}"
+        raise CommandError(message, os.EX_DATAERR) from error
     except ValidationError as error:
         first = error.errors()[0]
         message = f"{path}: spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         raise CommandError(message, os.EX_DATAERR) from error
+    return spec
 
 
 def _entries(spec: "EdgeModelSpec", wanted: list[str] | None, extra: Path | None) -> "Catalogue":

@@ -17,6 +17,9 @@ spec:
 """
 
 
+NEVER = '{metric: LatencyP95, goal: PercentMinImprovement, value: "100"}'
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "model.yaml"
@@ -74,6 +77,9 @@ def test_without_data_only_what_keeps_the_precision(tmp_path: Path, capsys: pyte
         (("", ""), ["--format", "Pickle"], 64, "formats are Auto, ONNX"),
         (("EdgeModel", "Pod"), [], 65, "must hold one EdgeModel, but holds 0"),
         (("source", "sauce"), [], 65, "spec.source: Field required"),
+        (("v1alpha1", "v9"), [], 65, "the apiVersion is skerry.dev/v9; this version of Skerry knows skerry.dev/v1"),
+        (("spec:", f"spec:\n  gates: [{NEVER}]"), [], 65, "can never be met"),
+        (("digits}", f"digits, annotations: {'[' * 3000}{']' * 3000}}}"), [], 66, "cannot be read as YAML"),
         (("kind:", "kind: ["), [], 66, "cannot be read as YAML"),
     ],
 )
