@@ -1,6 +1,7 @@
 """`skerry accelerators`: the hardware that Skerry knows, what each needs, and whether a site's own entries will do."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +36,10 @@ def listing(context: typer.Context, *, file: Extra = None, as_json: Json = False
             raise CommandError(message, os.EX_USAGE)
         return
     from rich import box  # noqa: PLC0415 - lazy
-    from rich.console import Console  # noqa: PLC0415 - lazy
     from rich.table import Table  # noqa: PLC0415 - lazy
 
     from skerry.accelerators.catalogue import dump  # noqa: PLC0415 - lazy
+    from skerry.cli.screens import WIDEST, console  # noqa: PLC0415 - lazy
 
     known = _known(file)
     if as_json:
@@ -55,7 +56,7 @@ def listing(context: typer.Context, *, file: Extra = None, as_json: Json = False
             "\n".join(_given(entry)),
             ", ".join(framework.name for framework in entry.frameworks),
         )
-    Console().print(table)
+    console(sys.stdout, WIDEST).print(table)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from skerry.api.jobcontract import Stage
 from skerry.api.types import CandidateResult, ModelFacts
-from skerry.cli import report_view
+from skerry.cli import report_view, screens
 from skerry.optimizer.conclude import Outcome
 from skerry.optimizer.rendering.files import HTML_FILE
 from skerry.optimizer.transfer import Published
@@ -101,7 +101,7 @@ class Screen:
 
     def summary(self, stdout: TextIO, outcome: Outcome, folder: Path, published: Published | None) -> None:
         """Show the candidates, the gates of the chosen one, and where everything is."""
-        console = report_view.console(stdout)
+        console = screens.console(stdout)
         report_view.show(console, outcome.report)
         if outcome.folder is not None:
             console.print(f"variant: {folder / 'variant'}", markup=False, soft_wrap=True)

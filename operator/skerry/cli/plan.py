@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -168,26 +169,27 @@ def _available(spec: "EdgeModelSpec", kind: str, model_format: str | None) -> An
 
 def _show(found: list["Preview"]) -> None:
     """Print the candidates in their order, each with its reason on lines of its own."""
-    from rich.console import Console  # noqa: PLC0415 - lazy
     from rich.padding import Padding  # noqa: PLC0415 - lazy
 
-    console = Console(highlight=False)
+    from skerry.cli.screens import WIDEST, console  # noqa: PLC0415 - lazy
+
+    screen = console(sys.stdout, WIDEST)
     idle = [each for each in found if each.trouble]
     for each in found:
         if each.trouble:
             continue
         remark = f"  ({each.remark})" if each.remark else ""
-        console.print(f"[bold]{each.accelerator}[/bold]{remark}")
+        screen.print(f"[bold]{each.accelerator}[/bold]{remark}")
         for row in each.rows:
             size = _amount(row.size_bytes, row.size_percent)
             memory = _amount(row.memory_bytes, row.memory_percent)
-            console.print(Padding(f"[bold]{row.name}[/bold]  {row.when}; size {size}, memory {memory}", (0, 2)))
-            console.print(Padding(f"{row.reason} [dim]({row.source})[/dim]", (0, 6)))
+            screen.print(Padding(f"[bold]{row.name}[/bold]  {row.when}; size {size}, memory {memory}", (0, 2)))
+            screen.print(Padding(f"{row.reason} [dim]({row.source})[/dim]", (0, 6)))
         for name, reason in each.left_out.items():
-            console.print(Padding(f"[dim]{name}  not: {reason}[/dim]", (0, 2)))
+            screen.print(Padding(f"[dim]{name}  not: {reason}[/dim]", (0, 2)))
     for reason in dict.fromkeys(each.trouble for each in idle):
         names = _LIST.join(each.accelerator for each in idle if each.trouble == reason)
-        console.print(f"{names}: {reason}")
+        screen.print(f"{names}: {reason}")
 
 
 def _amount(estimated: int | None, percent: float) -> str:

@@ -1,6 +1,6 @@
 """A report on the terminal: the candidates, the gates of the chosen one, and what came of it."""
 
-from typing import Final, TextIO
+from typing import Final
 
 from rich import box
 from rich.console import Console
@@ -18,16 +18,9 @@ _SHOWN: Final = (
     (Metric.MODEL_MEMORY, "memory"),
     (Metric.ARTIFACT_SIZE, "size"),
 )
-_WIDTH_WITHOUT_TERMINAL: Final = 120
 _WIDTH_OF_ONE_LINE: Final = 112
 """Narrower than this, a figure and its change need two lines."""
 _BUSY_PERCENT: Final = 10.0
-
-
-def console(stdout: TextIO) -> Console:
-    """Return a console that writes as wide as the terminal, and wide enough elsewhere."""
-    found = Console(file=stdout, highlight=False)
-    return found if found.is_terminal else Console(file=stdout, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def show(screen: Console, report: Report) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from skerry.cli import cluster, report_view
+from skerry.cli import cluster, report_view, screens
 from skerry.cli.artifacts import credentials_for, parse_reference, settings_for
 from skerry.cli.errors import CommandError
 from skerry.cli.optimize import Access
@@ -35,7 +35,7 @@ def run(query: Query, access: Access) -> None:
     form = _form(query)
     report = _parsed(*_found(query, access))
     if form is None:
-        report_view.show(report_view.console(sys.stdout), report)
+        report_view.show(screens.console(sys.stdout), report)
         return
     content = next(file.content for file in report_files(report) if file.name == _FILES[form])
     if query.out is None and not query.browser:
