@@ -86,15 +86,16 @@ class Screen:
         detail = candidate or message
         self._bar.update(self._task, completed=percent, stage=stage, detail=detail)
         if model is not None:
-            self._line(f"{model.format}, {model.parameters:,} parameters, {model.size_bytes / 2**20:.2f} MiB")
+            self.line(f"{model.format}, {model.parameters:,} parameters, {model.size_bytes / 2**20:.2f} MiB")
         elif result is not None and result.verdict is not None:
             verdict = Text(result.verdict, report_view.STYLES[result.verdict])
             line = Text.assemble("  ", result.name, " ", verdict, f" {result.message}".rstrip())
             self._console.print(line, soft_wrap=True)
         elif not self._console.is_terminal:
-            self._line(f"{stage} {detail}".rstrip())
+            self.line(f"{stage} {detail}".rstrip())
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Print a line above the progress."""
         if text != self._last:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
             self._last = text

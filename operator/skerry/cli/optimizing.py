@@ -152,6 +152,9 @@ def _surroundings(wishes: Wishes, work: Path, folder: Path) -> pipeline.Surround
 def _optimize(spec: OptimizationJobSpec, fetcher: _Fetcher, screen: Screen, here: pipeline.Surroundings) -> Outcome:
     try:
         return pipeline.optimize(spec, fetcher, screen, here)
+    except KeyboardInterrupt:
+        screen.line("interrupted; what was measured is kept: the same command with --resume goes on")
+        raise
     except ConfigurationError as error:
         raise CommandError(str(error), os.EX_USAGE) from error
     except OptimizationError as error:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from skerry.api.artifact import VariantFacts
+from skerry.cli.errors import INTERRUPTED
 from skerry.cli.main import run
+from skerry.optimizer import pipeline
 from skerry.optimizer.report import Report
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -54,6 +56,17 @@ def test_what_is_told_to_end_leaves_nothing_behind(tmp_path: Path, classifier: P
     process.terminate()
     assert process.wait(60) == 128 + signal.SIGTERM
     assert not list(scratch.glob("skerry-optimize-*"))
+
+
+def test_what_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "optimize", interrupted)
+    assert run(["optimize", str(classifier), "--out", str(tmp_path / "out")]) == INTERRUPTED
+    assert "the same command with --resume goes on" in capfd.readouterr().err
 
 
 def test_json_and_nothing_to_serve(tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]) -> None:
