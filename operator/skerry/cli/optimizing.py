@@ -1,10 +1,13 @@
 """The work of `skerry optimize`: options into a spec, the optimization itself, and what is left on disk."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -114,6 +117,7 @@ def run(wishes: Wishes, access: Access) -> int:
     transfer, destination = _transfer(wishes, access)
     folder = _out_folder(wishes)
     with (
+        _alone(folder),
         tempfile.TemporaryDirectory(prefix="skerry-optimize-", dir=wishes.workers) as work,
         libraries_to_log(folder / LOG_FILE) as (stdout, stderr),
     ):
@@ -207,6 +211,22 @@ def _out_folder(wishes: Wishes) -> Path:
         message = f"{folder} cannot be made: {error.strerror}; name another one with --out"
         raise CommandError(message, os.EX_CANTCREAT) from error
     return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other searches out of a folder for results.
+
+    Raises:
+        CommandError: There is one.
+    """
+    with (folder / LOG_FILE).open("ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"another search writes its results into {folder}; name another folder with --out"
+            raise CommandError(message, os.EX_CANTCREAT) from error
+        yield
 
 
 def _write(outcome: Outcome, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """`skerry optimize`, without a cluster."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -56,6 +57,13 @@ def test_what_is_told_to_end_leaves_nothing_behind(tmp_path: Path, classifier: P
     process.terminate()
     assert process.wait(60) == 128 + signal.SIGTERM
     assert not list(scratch.glob("skerry-optimize-*"))
+
+
+def test_two_searches_in_one_folder(tmp_path: Path, classifier: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "optimize.log").open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        assert run(["optimize", str(classifier), "--out", str(tmp_path)]) == os.EX_CANTCREAT
+    assert "another search writes its results into" in capfd.readouterr().err
 
 
 def test_what_is_interrupted_says_how_to_go_on(
