@@ -140,6 +140,10 @@ def run(wishes: Wishes, access: Access) -> int:
 def _surroundings(wishes: Wishes, work: Path, folder: Path) -> pipeline.Surroundings:
     """Return where the optimization runs, with the tools of workers as well."""
     workers = wishes.workers
+    groups = [] if workers is None else listening(workers)
+    if workers is not None and not groups:
+        message = f"no worker listens in {workers}: start one, as docs/tools.md says, and look at what it prints"
+        raise CommandError(message, os.EX_UNAVAILABLE)
     records = folder / PROGRESS_FOLDER
     if not wishes.resume:
         shutil.rmtree(records, ignore_errors=True)
@@ -148,7 +152,7 @@ def _surroundings(wishes: Wishes, work: Path, folder: Path) -> pipeline.Surround
         node=platform.node(),
         threads=pipeline.threads_here(wishes.threads),
         clock=lambda: datetime.now(UTC),
-        tools=toolshed(workers, [] if workers is None else listening(workers)),
+        tools=toolshed(workers, groups),
         ledger=FolderLedger(records),
     )
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Listener
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,11 @@ def test_links_are_not_copied_for_workers(tmp_path: Path, classifier: Path, capf
     workers.mkdir()
     (folder / "model.onnx").write_bytes(classifier.read_bytes())
     (folder / "weights.bin").symlink_to(secret)
-    words = ["--workers", str(workers), "--out", str(tmp_path / "out")]
-    assert run(["optimize", str(folder), *words]) == os.EX_DATAERR
+    words = ["optimize", str(folder), "--workers", str(workers), "--out", str(tmp_path / "out")]
+    assert run(words) == os.EX_UNAVAILABLE
+    assert f"no worker listens in {workers}" in capfd.readouterr().err
+    with Listener(str(workers / "x.sock"), family="AF_UNIX"):
+        assert run(words) == os.EX_DATAERR
     assert "weights.bin is neither a file nor a folder; links are not taken" in capfd.readouterr().err
 
 
