@@ -25,6 +25,8 @@ _LINE: Final = 14.0
 """Height of a line of the labels."""
 _DESCENT: Final = 3.5
 _GAP: Final = 5.0
+_CLEARLY: Final = 2.0
+"""How many times farther from a label all other marks must be, that it needs no line to its own."""
 _FARTHEST: Final = 6
 """How many lines away from its mark a label may be."""
 _NAMES_UP_TO: Final = 12
@@ -248,7 +250,7 @@ def _labelled(dots: list[Dot], rows: list[Row], paper: Paper) -> list[Dot]:
             if _inside(box, paper) and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 at = (round(box[0], 1), round(box[3] - _DESCENT, 1))
-                made[index] = replace(dot, text=text, text_at=at, leader=_leader(dot, box))
+                made[index] = replace(dot, text=text, text_at=at, leader=_leader(dot, box, dots))
                 break
     return made
 
@@ -271,11 +273,19 @@ def _places(dot: Dot, text: str) -> Iterator[Box]:
                 yield (left, top, left + width, top + _LINE)
 
 
-def _leader(dot: Dot, box: Box) -> str:
-    """Return a path to a label that is above or below a mark with room for another one in between."""
-    nearest = (min(max(dot.x, box[0]), box[2]), box[3] if box[3] < dot.y else box[1])
-    far = box[1] > dot.y + dot.radius + _LINE or box[3] < dot.y - dot.radius - _LINE
-    return f"M{dot.x},{dot.y}L{nearest[0]:.1f},{nearest[1]:.1f}" if far else ""
+def _leader(dot: Dot, box: Box, dots: Sequence[Dot]) -> str:
+    """Return a path from a mark to its label, where one could take the label for another mark's."""
+    own = _gap(dot, box)
+    if not any(_gap(other, box) < _CLEARLY * own for other in dots if other is not dot):
+        return ""
+    nearest = (min(max(dot.x, box[0]), box[2]), min(max(dot.y, box[1]), box[3]))
+    return f"M{dot.x},{dot.y}L{nearest[0]:.1f},{nearest[1]:.1f}"
+
+
+def _gap(dot: Dot, box: Box) -> float:
+    """Return how far a label is from the edge of a mark; at the least what is always between the two."""
+    across, up = max(box[0] - dot.x, dot.x - box[2], 0.0), max(box[1] - dot.y, dot.y - box[3], 0.0)
+    return max(math.hypot(across, up) - dot.radius, _GAP)
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -1,6 +1,7 @@
 """The drawings' geometry."""
 
 import itertools
+import math
 import re
 
 import pytest
@@ -102,6 +103,21 @@ def test_labels_cover_neither_each_other_nor_the_edge(name: str, paper: charts.P
         assert bottom <= paper.height - paper.bottom
     for one, other in itertools.combinations(map(box, dots), 2):
         assert one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+
+
+def distance(dot: Dot, label: tuple[float, float, float, float]) -> float:
+    left, top, right, bottom = label
+    across, up = max(left - dot.x, dot.x - right, 0), max(top - dot.y, dot.y - bottom, 0)
+    return math.hypot(across, up) - dot.radius
+
+
+@pytest.mark.parametrize("name", ["several", "many", "long names", "huge"])
+@pytest.mark.parametrize("paper", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_label_without_a_line_is_nearest_to_its_own_mark(name: str, paper: charts.Paper) -> None:
+    dots = plot_of(SAMPLES[name](), paper).dots
+    for dot in dots:
+        if dot.text and not dot.leader:
+            assert min(dots, key=lambda other: distance(other, box(dot))) is dot, dot.text
 
 
 def test_what_was_chosen_is_always_labelled() -> None:
