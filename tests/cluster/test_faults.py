@@ -109,40 +109,46 @@ def evict(space: Workspace, pod: str, work: Path) -> None:
     space.kubectl("wait", "--for=delete", f"pod/{pod}", "--timeout=120s")
 
 
+def said(space: Workspace, pod: Document) -> list[Document]:
+    """Return the lines of progress of a Job's pod, as far as it has come."""
+    if pod["status"].get("phase") not in {"Running", "Succeeded"} or "deletionTimestamp" in pod["metadata"]:
+        return []
+    log = space.kubectl("logs", pod["metadata"]["name"])
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
 def test_an_optimization_that_is_evicted_in_every_stage_goes_on_where_it_was(space: Workspace, tmp_path: Path) -> None:
     """What was measured is not measured again, in whatever stage the pod is evicted; nor is a candidate given up."""
     space.apply(optimization("evicted"))
     selector = "skerry.dev/optimization-job=evicted"
     evicted: set[str] = set()
     measured: set[str] = set()
+    lines: list[Document] = []
 
-    def status() -> Document:
-        found: Document = space.get("optimizationjob", "evicted").get("status", {})
-        return found
-
-    def moved() -> str | None:
-        return now if (now := status().get("stage")) not in {None, *evicted} else None
+    def moved() -> Document | None:
+        """Return the pod that is in a stage in which none was evicted yet, or is done."""
+        for pod in space.listed("pods", selector):
+            lines[:] = said(space, pod)
+            if lines and lines[-1]["stage"] not in {Stage.WAITING, *evicted}:
+                return pod
+        return None
 
     while Stage.DONE not in evicted:
-        evicted.add(stage := eventually(moved, f"a stage after {evicted}", LONG))
-        pods_now = space.listed("pods", selector)
-        if stage in {Stage.WAITING, Stage.DONE} or not pods_now:
-            continue
-        candidates = status().get("candidates", [])
-        measured |= {each["name"] for each in candidates if each.get("verdict")} - {"baseline"}
-        evict(space, pods_now[0]["metadata"]["name"], tmp_path)
+        pod = eventually(moved, f"a stage after {evicted}", LONG)
+        evicted.add(stage := lines[-1]["stage"])
+        measured |= {line["candidate"] for line in lines if line["stage"] == Stage.MEASURING and line.get("result")}
+        if stage != Stage.DONE:
+            evict(space, pod["metadata"]["name"], tmp_path)
+            known = set(measured)
 
     space.until("optimizationjob", "evicted", "Succeeded", of="Complete", seconds=LONG)
     assert {Stage.BASELINE, Stage.QUANTIZING, Stage.MEASURING} <= evicted
-    assert measured
-    (last,) = space.listed("pods", selector)
-    log = space.kubectl("logs", last["metadata"]["name"]).splitlines()
-    lines = [json.loads(line) for line in log if line.startswith("{")]
+    assert known
     assert any("going on after an interruption" in line["message"] for line in lines)
     begun = {line["candidate"] for line in lines if line["stage"] == Stage.MEASURING and line.get("result") is None}
-    assert not begun & measured
-    candidates = status()["candidates"]
-    assert all(each["metrics"] for each in candidates if each["name"] in measured)
+    assert not begun & known
+    candidates = space.get("optimizationjob", "evicted")["status"]["candidates"]
+    assert all(each["metrics"] for each in candidates if each["name"] in known)
     assert not [each for each in candidates if "it was begun" in each.get("message", "")]
 
 

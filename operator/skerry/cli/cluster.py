@@ -49,7 +49,7 @@ def report_of(named: Named, namespace: str | None, accelerator: str | None) -> s
     if find_spec("kubernetes") is None:
         message = (
             f"asking the cluster for {named.resource.kind} {named.name} needs the package kubernetes: "
-            "pip install 'skerry[cli,operator]', or give the report's oci:// URI or file"
+            "pip install '.[cli,operator]' in its checkout, or give the report's oci:// URI or file"
         )
         raise CommandError(message, os.EX_CONFIG)
     return asyncio.run(_report_of(named, namespace, accelerator))

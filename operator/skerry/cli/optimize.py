@@ -225,7 +225,7 @@ def optimize(  # noqa: PLR0913 - they are the command's options
     the data is wrong; 66 a file is not there; 69 a server does not answer; 73 --out cannot be written; 78 credentials,
     certificates or packages are missing.
     """
-    need("optimizing", _NEEDED, "its optimizer, as in pip install 'skerry[cli,optimizer-openvino]'")
+    need("optimizing", _NEEDED, "its optimizer, as in pip install '.[cli,optimizer-openvino]' in its checkout")
     from skerry.cli import optimizing  # noqa: PLC0415 - lazy
 
     wishes = Wishes(

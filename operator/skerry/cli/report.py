@@ -90,7 +90,7 @@ def report(  # noqa: PLR0913 - they are the command's options
     Exit codes: 0 shown; 64 an option is wrong; 65 it is not a report; 66 there is none; 69 a server does not answer;
     73 --out cannot be written; 78 credentials, certificates, packages or the kubeconfig are missing.
     """
-    need("reading reports", _NEEDED, "its command line, pip install 'skerry[cli]'")
+    need("reading reports", _NEEDED, "its command line, pip install '.[cli]' in its checkout")
     from skerry.cli import reporting  # noqa: PLC0415 - lazy
 
     query = Query(where, output, out, browser, namespace, accelerator, registry)

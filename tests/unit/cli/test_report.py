@@ -237,7 +237,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     assert run(["report", "optjob/x"]) == os.EX_CONFIG
-    assert "pip install 'skerry[cli,operator]'" in capsys.readouterr().err
+    assert "pip install '.[cli,operator]'" in capsys.readouterr().err
     monkeypatch.setattr("skerry.cli.errors.find_spec", lambda name: None if name == "jinja2" else name)
     assert run(["report", str(optimized)]) == os.EX_CONFIG
     assert "reading reports needs jinja2: install Skerry" in capsys.readouterr().err
