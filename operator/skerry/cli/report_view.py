@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from skerry.api.types import CandidateResult, Metric, MetricFigure, Verdict
+from skerry.optimizer.rendering.story import busy
 from skerry.optimizer.rendering.words import clean
 from skerry.optimizer.report import Report
 
@@ -20,7 +21,6 @@ _SHOWN: Final = (
 )
 _WIDTH_OF_ONE_LINE: Final = 112
 """Narrower than this, a figure and its change need two lines."""
-_BUSY_PERCENT: Final = 10.0
 
 
 def show(screen: Console, report: Report) -> None:
@@ -39,20 +39,8 @@ def show(screen: Console, report: Report) -> None:
                 Text(f"{figure.verdict:<13}", STYLES[figure.verdict]), Text(clean(figure.message)), soft_wrap=True
             )
     screen.print(f"{clean(report.reason)}: {clean(report.message)}", markup=False, soft_wrap=True)
-    if (waited := _waited_percent(report)) > _BUSY_PERCENT:
-        screen.print(
-            f"the machine was busy with other work: threads waited up to {waited:.0f} % of the time for a CPU; "
-            "when it is idle, intervals are narrower and less is Inconclusive",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-def _waited_percent(report: Report) -> float:
-    """Return which part of its time a thread had to wait for a CPU, of the candidate that waited most."""
-    every = (report.baseline, *report.candidates)
-    waited = (figure.waited_percent or 0.0 for each in every for figure in each.measurements)
-    return max(waited, default=0.0) / report.machine.threads
+    if caveat := busy(report):
+        screen.print(caveat, markup=False, soft_wrap=True)
 
 
 def _candidates(report: Report, results: list[CandidateResult], *, narrow: bool) -> Table:

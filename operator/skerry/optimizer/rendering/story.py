@@ -30,6 +30,7 @@ HEADLINES: Final = (
     Metric.ARTIFACT_SIZE,
 )
 """Figures by which a variant is judged at a glance, as far as the report has them."""
+_BUSY_PERCENT: Final = 10.0
 _TILES: Final = 4
 _CLASSES: Final = 12
 _GOALS: Final = {
@@ -250,10 +251,23 @@ def _comparison(figure: Measurement) -> str:
 
 
 def _detail(report: Report) -> str:
-    """Return the message of the optimizer where the sentence does not say it already."""
-    if report.chosen is not None and report.chosen != report.baseline.result.name:
+    """Return the message of the optimizer where the sentence does not say it already, and how far to trust figures."""
+    said = report.chosen is not None and report.chosen != report.baseline.result.name
+    caveat = busy(report)
+    return " ".join(filter(None, ("" if said else clean(report.message), caveat and f"Mind that {caveat}.")))
+
+
+def busy(report: Report) -> str:
+    """Return a warning where threads had to wait for a CPU; nothing where the machine was idle."""
+    every = (report.baseline, *report.candidates)
+    longest = max((figure.waited_percent or 0.0 for each in every for figure in each.measurements), default=0.0)
+    waited = longest / report.machine.threads
+    if waited <= _BUSY_PERCENT:
         return ""
-    return clean(report.message)
+    return (
+        f"the machine was busy with other work: threads waited up to {waited:.0f} % of the time for a CPU. When it is "
+        "idle, speed-ups may be quite different, intervals are narrower and less is Inconclusive"
+    )
 
 
 def _tiles(report: Report) -> Iterator[Tile]:

@@ -3,8 +3,9 @@
 import pytest
 
 from skerry.api.types import EvaluationMetric, Gate, Metric, Objective, Verdict
-from skerry.optimizer.rendering.story import in_words, sentence, told
+from skerry.optimizer.rendering.story import busy, in_words, sentence, told
 from skerry.optimizer.rendering.words import clean, duration, label, number, shortened
+from skerry.optimizer.report import Measurement, Report
 from tests.support.reports import candidate, report
 from tests.unit.optimizer.rendering.samples import SAMPLES
 
@@ -94,6 +95,23 @@ def test_words() -> None:
     assert shortened("abc", 3) == "abc"
     assert label(Metric.ACCURACY, EvaluationMetric.COSINE_SIMILARITY) == "cosine similarity"
     assert clean("a\x1b[31m\u202eb\n") == "a\ufffd[31m\ufffdb\n"
+
+
+def test_a_busy_machine_is_told_beside_the_choice() -> None:
+    made = SAMPLES["several"]()
+    idle = [figure.model_copy(update={"waited_percent": 3.0}) for figure in made.baseline.measurements]
+    waited = [figure.model_copy(update={"waited_percent": 80.0}) for figure in made.baseline.measurements]
+    calm = [each.model_copy(update={"measurements": []}) for each in made.candidates]
+
+    def with_figures(figures: list[Measurement]) -> Report:
+        baseline = made.baseline.model_copy(update={"measurements": figures})
+        return made.model_copy(update={"baseline": baseline, "candidates": calm})
+
+    assert busy(with_figures(idle)) == ""
+    share = 80 // made.machine.threads
+    assert f"threads waited up to {share} % of the time for a CPU" in busy(with_figures(waited))
+    whole = made.model_copy(update={"baseline": made.baseline.model_copy(update={"measurements": waited})})
+    assert told(whole).detail.startswith("Mind that the machine was busy")
 
 
 def test_throughput_by_number_of_streams() -> None:
